@@ -1,0 +1,71 @@
+"""Several processes as one: the process group, this process's rank, and sums over ranks.
+
+Started by `torchrun`, which sets RANK, WORLD_SIZE and LOCAL_RANK; without it everything here is one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the process group if torchrun started us; gives this rank's device."""
+    if "RANK" not in os.environ or dist.is_initialized():
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def total(value: float, device: torch.device) -> float:
+    """The sum of a number over all ranks."""
+    if world_size() == 1:
+        return value
+    tensor = torch.tensor(
+        value, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
+    )
+    dist.all_reduce(tensor)
+    return float(tensor)
+
+
+def sum_(tensors: Iterable[Tensor]) -> None:
+    """Sum tensors over all ranks, in place and in one message per dtype."""
+    if world_size() == 1:
+        return
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    for same in groups.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in same])
+        dist.all_reduce(flat)
+        for tensor, part in zip(same, flat.split([tensor.numel() for tensor in same])):
+            tensor.copy_(part.view_as(tensor))

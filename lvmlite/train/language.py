@@ -1,0 +1,99 @@
+"""The language learner: a decoder learns the next code of visual sentences.
+
+In: a `Stream` of tokens. Out: a trained `Transformer`. One phase; the loss is the mean over all targets of a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lvmlite import distributed
+from lvmlite.data.stream import IGNORE, Batch, Stream
+from lvmlite.model.transformer import Transformer
+from lvmlite.train.loop import MicroBatch, TrainConfig
+from lvmlite.train.optim import adamw
+
+
+class LanguageLearner:
+    """See `loop.Learner`.
+
+    Args:
+        model: on its device; stream: of training batches.
+        validation: streams of held-out batches by name; `validation_batches` of each are read.
+    """
+
+    unit = "tokens"
+
+    def __init__(
+        self,
+        model: Transformer,
+        stream: Stream,
+        config: TrainConfig,
+        validation: dict[str, Stream] | None = None,
+        validation_batches: int = 4,
+        bf16: bool = False,
+    ):
+        self.model, self.stream, self.config = model, stream, config
+        self.validation, self.validation_batches, self.bf16 = validation or {}, validation_batches, bf16
+        self.modules: dict[str, nn.Module] = {"model": model}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "language": adamw(model.named_parameters(), config.optim)
+        }
+        self.device = model.lm_head.weight.device
+
+    def phases(self, step: int) -> list[str]:
+        return ["language"]
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        self.model.train()
+        batch = self.stream.batch(step, distributed.rank(), distributed.world_size())
+        n_targets = distributed.total(float((batch.targets != IGNORE).sum()), self.device)
+        size = self.config.micro_batch_size or len(batch.inputs)
+        pieces = []
+        for at in range(0, len(batch.inputs), size):
+            rows = slice(at, at + size)
+            weight = float((batch.targets[rows] != IGNORE).sum()) / n_targets
+            pieces.append(MicroBatch(self.tensors(batch, rows), weight))
+        return pieces
+
+    def tensors(self, batch: Batch, rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+        inputs, targets = (torch.from_numpy(x[rows]).to(self.device) for x in (batch.inputs, batch.targets))
+        document = torch.from_numpy(batch.document[rows]).to(self.device) if batch.packed else None
+        return inputs, targets, document
+
+    def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs, targets, document = micro_batch.data
+        losses = self.model(inputs, targets, document)
+        return losses.sum() / (targets != IGNORE).sum(), {}
+
+    def after_step(self, step: int) -> dict[str, float]:
+        return {}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Nats per token on held-out sentences: `val_loss` over all, `val/<type>` for each sentence type."""
+        self.model.eval()
+        sums: dict[str, list[float]] = {}
+        for stream in self.validation.values():
+            for i in range(self.validation_batches):
+                batch = stream.batch(i)
+                inputs, targets, document = self.tensors(batch, slice(None))
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    losses = self.model(inputs, targets, document).double().sum(1).cpu().numpy()
+                counts = (batch.targets != IGNORE).sum(1)
+                for t in np.unique(batch.type):
+                    entry = sums.setdefault(stream.types[t].name, [0.0, 0.0])
+                    entry[0] += float(losses[batch.type == t].sum())
+                    entry[1] += float(counts[batch.type == t].sum())
+        if not sums:
+            return {}
+        loss, count = (sum(entry[i] for entry in sums.values()) for i in range(2))
+        return {"val_loss": loss / count} | {f"val/{name}": a / b for name, (a, b) in sorted(sums.items())}
+
+    def size(self) -> int:
+        return self.stream.batch_size * self.stream.context
+
+    def extra_state(self) -> dict[str, Tensor]:
+        return {}

@@ -1,0 +1,100 @@
+"""What a run says while it works: log.jsonl for programs, a progress bar or plain lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class JsonLog:
+    """Appends to log.jsonl. `after` drops lines beyond a step: a resumed run repeats none."""
+
+    def __init__(self, path: Path, after: int = 0):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in read_log(path) if line.get("step", 0) <= after] if path.exists() else []
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def write(self, entry: dict[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a line cut short by a kill is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
+
+class Progress:
+    """Progress of one piece of work, with rate and time left: a bar on a terminal, a line every 15 s elsewhere.
+
+    Use `with progress(title, total, unit) as p: p.update(done, text)`.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, quiet: bool = False):
+        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
+        self.begun = self.told = time.monotonic()
+        self.first: int | None = None
+        self.bar: Any = None
+        self.task: Any = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = [
+                TextColumn("{task.description:<22}"),
+                BarColumn(24),
+                TextColumn("{task.completed}/{task.total}"),
+            ]
+            self.bar = Progress(
+                *columns,
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task(title, total=total or None, text="")
+            self.bar.start()
+
+    def update(self, done: int, text: str = "") -> None:
+        if self.first is None:
+            self.first = done
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=self.total or None, text=text)
+        elif not self.quiet and time.monotonic() - self.told > 15:
+            self.told = time.monotonic()
+            elapsed = self.told - self.begun
+            rate = (done - self.first) / elapsed
+            left = f", {(self.total - done) / rate:.0f} s left" if rate > 0 and self.total else ""
+            of = f"/{self.total}" if self.total else ""
+            print(
+                f"  {self.title}: {done}{of} {self.unit}, {rate:.1f}/s{left}  {text}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, quiet: bool = False) -> Iterator[Progress]:
+    """total 0 means unknown."""
+    shown = Progress(title, total, unit, quiet)
+    try:
+        yield shown
+    finally:
+        shown.close()
