@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -98,7 +99,7 @@ class FakeRun:
             Figure("one-prompt-three-queries", "One prompt, three queries", COLUMNS,
                    [self.row(f"p{i}", "depth", 10, 21 + i) for i in range(3)], "Seeded, not chosen."),
             Figure("worst-cases", "Worst cases", COLUMNS,
-                   [self.row(f"w{i}", KINDS[i], 30 + i, 40 + i) for i in range(2)], "The lowest scores of the held-out queries."),
+                   [self.row(f"w{i}", KINDS[i], 30 + i, 40 + i) for i in range(2)], "The lowest scores."),
         ]  # fmt: skip
         values = {"task/1": 0.964, "task/1/chance": 1 / 6, "query/1": 0.612, "query/1/chance": 0.25, "binding/3": 0.525}
         return Result("ladder", {"groups": 400, "pairs": [1, 3]}, values, tables, figures, seconds=41.3)
@@ -106,18 +107,18 @@ class FakeRun:
     def next_frames(self) -> Result:
         rows = []
         for i in range(3):
-            truth = [scene(50 + i, t / 8)["image"] for t in range(8)]
-            drawn = [*truth[:4], *(coarse(frame, self.rng, 12) for frame in truth[4:])]
-            names = [
-                [self.save(f"v{i}-{k}-{t}.png", f) for t, f in enumerate(fs)] for k, fs in enumerate((drawn, truth))
-            ]
-            rows.append([Cell(names[0], f"clip {i + 1}", True), Cell(names[1])])
+            clip = [scene(50 + i, t / 8)["image"] for t in range(8)]
+            given, truth = clip[:4], clip[4:]
+            films = given, [coarse(f, self.rng, 12) for f in truth], truth, [coarse(f, self.rng, 2) for f in truth]
+            names = [[self.save(f"v{i}-{k}-{t}.png", f) for t, f in enumerate(film)] for k, film in enumerate(films)]
+            rows.append([Cell(frames, "", generated=k == 1) for k, frames in enumerate(names)])
+            rows[-1][0].label = f"clip {i + 1}"
         curve = Curve("next-frame-nats", "Nats per token of the next frame", "frames of context", "nats per token",
                       {"world": [(n, 5.4 - 0.9 * math.log(n)) for n in range(1, 8)],
                        "bundled clips": [(n, 6.1 - 0.4 * math.log(n)) for n in range(1, 8)] + [(8, float("nan"))]},
                       "Held-out clips; the frame after the context.")  # fmt: skip
         figure = Figure(
-            "next-frames", "Next frames, beside the truth", ["4 given, 4 drawn", "truth"], rows, "World clips."
+            "next-frames", "Next frames, beside the truth", ["given", "answer", *COLUMNS[-2:]], rows, "World clips."
         )
         return Result("next-frames", {}, {"nats/7": 3.65}, [], [figure], [curve], 18.0)
 
@@ -171,7 +172,7 @@ class FakeRun:
     def write(self) -> Path:
         results = [self.next_frames(), self.ladder(), *self.others()]
         machine = {"cpu": "2 cores, x86-64", "memory": "8 GB", "torch": "2.13.0", "threads": 2}
-        about = {"recipe": "quickstart", "created": "2026-01-05", "version": "0.1.0"}
+        about = {"recipe": "quickstart", "created": "2026-01-05T10:20:30+00:00", "version": "0.1.0"}
         self.json(
             "results.json", {"results": [dataclasses.asdict(r) for r in results], "machine": machine, "run": about}
         )
@@ -273,7 +274,7 @@ def test_page_is_well_formed(page: str, outline: Outline) -> None:
     assert set(outline.values("aria-labelledby")) <= set(idents)
     levels = [int(tag[1]) for tag, _ in outline.tags if tag in ("h1", "h2", "h3")]
     assert levels[0] == 1
-    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
 
 
 def test_everything_measured_is_there_and_in_order(outline: Outline) -> None:
@@ -282,16 +283,25 @@ def test_everything_measured_is_there_and_in_order(outline: Outline) -> None:
         *("Next frames, beside the truth", "Ladder", "(a) The prompt's task is recognised"),
         *("(b) The answer is that of its query", "(c) The prompt's own palette is used", "(d) Sampled answers"),
         *("Worst cases", "Next frames", "Nats per token of the next frame", "Segmentation", "Speed"),
-        *("16 × 256 against 1 × 4096 tokens", "Training", "Loss of stage “single”", "Loss of stage “sequences”"),
-        *("Loss of the tokenizer", "Stages", "Reconstruction", "Through the tokenizer"),
+        *("16 × 256 against 1 × 4096 tokens", "Training", "Loss, single", "Loss, sequences"),
+        *("Loss, tokenizer", "Stages", "Reconstruction", "Through the tokenizer"),
         *("Photos through the tokenizer", "Machine and time", "Time of each step", "Recipe", "Data and licences"),
     ]
     found = [outline.headings.index(heading) for heading in order]
     assert found == sorted(found)
-    for said in ("0.964 (0.941–0.981)", "0.351", "ground truth rec.", "2,362", "ln 1,024", "kept from before"):
+    for said in (
+        "0.964 (0.941–0.981)",
+        "0.351",
+        "ground truth rec.",
+        "2,362",
+        "ln 1,024",
+        "1 min 00 s, earlier",
+        "7 min 00 s",
+    ):
         assert said in outline.text
     assert "steps: 800" in outline.text
     assert "Apache-2.0" in outline.text
+    assert "created 2026-01-05 10:20 ·" in outline.text
 
 
 def test_verdict_states_the_measured_numbers(outline: Outline) -> None:
@@ -302,12 +312,12 @@ def test_verdict_states_the_measured_numbers(outline: Outline) -> None:
 def test_every_picture_has_words(outline: Outline) -> None:
     images = [attributes for tag, attributes in outline.tags if tag == "img"]
     films = [attributes for tag, attributes in outline.tags if (attributes.get("class") or "").startswith("film")]
-    assert len(films) == 6
-    assert all("Animation of 8 frames" in (film["aria-label"] or "") for film in films)
-    assert sum(image["alt"] == "" for image in images) == 6 * 8  # the frames, which the film's words stand for
+    assert len(films) == 12
+    assert all("Animation of 4 frames" in (film["aria-label"] or "") for film in films)
+    assert sum(image["alt"] == "" for image in images) == 12 * 4  # the frames, which the film's words stand for
     said = [image["alt"] or "" for image in images]
     assert sum("drawn by the model" in words for words in said) == 3 + 3 + 2
-    assert any(words.startswith("Chart: Loss of stage") and "ln 1,024 = 6.93" in words for words in said)
+    assert any(words.startswith("Chart: Loss, single") and "ln 1,024 = 6.93" in words for words in said)
 
 
 def test_sheet_frames_generated_pictures_in_red_outside_the_picture(run: Path) -> None:
@@ -324,7 +334,7 @@ def test_sheet_frames_generated_pictures_in_red_outside_the_picture(run: Path) -
 
 
 def test_page_embeds_the_very_bytes_of_the_pictures(run: Path, page: str) -> None:
-    for name in ("q0-3.png", "p2-5.png", "v1-0-7.png"):
+    for name in ("q0-3.png", "p2-5.png", "v1-1-3.png"):
         assert base64.b64encode((run / "evaluation" / name).read_bytes()).decode() in page
 
 
@@ -332,10 +342,10 @@ def test_animation_is_written_with_every_frame(run: Path) -> None:
     from PIL import Image
 
     with Image.open(run / "report" / "next-frames.webp") as animation:
-        assert animation.n_frames == 8  # type: ignore[attr-defined]
+        assert animation.n_frames == 4  # type: ignore[attr-defined]
     strips = decode(run / "report" / "next-frames.png")
-    assert strips.shape[0] >= 6 * 2 * SIZE
-    assert strips.shape[1] >= 8 * 2 * SIZE
+    assert strips.shape[0] >= 12 * 2 * SIZE
+    assert strips.shape[1] >= 4 * 2 * SIZE
 
 
 def test_hero_shows_three_framed_answers(run: Path) -> None:
@@ -386,6 +396,31 @@ def test_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> 
         "licences are not recorded",
     ):
         assert said in outline.text
+
+
+def test_points_without_a_value_are_left_out(fake: FakeRun) -> None:
+    curve = Curve("c", "C", "x", "y", {"a": [(1, 2), (2, float("nan")), (3, 4)], "b": [(1, float("inf"))]})
+    outline = Outline(only(fake, Result("x", curves=[curve, Curve("d", "D", "x", "y", {})])))
+    (words,) = outline.values("alt")
+    assert "a: from 2 at 1 to 4 at 3" in words
+    assert "b:" not in words
+    assert "D: no point was measured." in outline.text
+
+
+def test_logs_may_be_missing_short_or_strange(fake: FakeRun) -> None:
+    stages = {}
+    for name, text in {
+        "none": None,
+        "empty": "",
+        "one": '{"step": 3, "loss": 2.5}\n',
+        "odd": '5\n{"loss": 1}\n',
+    }.items():
+        stages[name] = fake.folder / f"{name}.jsonl"
+        if text is not None:
+            stages[name].write_text(text, encoding="utf-8")
+    outline = Outline(write_report(fake.folder, logs=stages).read_text(encoding="utf-8"))
+    assert "The log of none is not there" in outline.text
+    assert [heading for heading in outline.headings if heading.startswith("Loss")] == ["Loss, one"]
 
 
 def test_missing_and_broken_pictures_are_named(fake: FakeRun) -> None:
@@ -440,6 +475,7 @@ def test_rows_of_another_length_are_an_error(fake: FakeRun) -> None:
         ("results.json", '{"results": [{"protocol": "x", "curves": [{}]}]}', r"results\[0\].curves\[0\].name: missing"),
         ("steps.json", "{}", "steps.json: expected a JSON list"),
         ("steps.json", '[{"step": "a", "seconds": "long"}]', r"steps.json: steps\[0\].seconds"),
+        ("results.json", '{"results": [{"protocol": "x", "curves": 5}]}', r"results\[0\].curves: expected a list"),
         ("model/lvmlite.json", "nonsense", "lvmlite.json: not JSON"),
     ],
 )
@@ -476,11 +512,11 @@ def test_loss_charts_mark_the_loss_of_guessing_and_share_their_range() -> None:
     assert [line.name for line in charts["one"].lines] == ["", "training", "held out"]
 
 
-def test_smooth_starts_at_the_first_value_and_keeps_a_constant() -> None:
-    assert smooth([(0, 5.0), (1, 5.0), (2, 5.0)], 10) == pytest.approx([(0, 5.0), (1, 5.0), (2, 5.0)])
-    line = smooth([(0, 4.0), (1, 2.0)], 2)
-    assert line[0] == (0, 4.0)
-    assert line[1][1] == pytest.approx((0.5 * 0.5 * 4 + 0.5 * 2) / 0.75)
+def test_smooth_follows_a_straight_line_and_averages_noise() -> None:
+    line = [(float(x), 10.0 - x) for x in range(9)]
+    assert [y for _, y in smooth(line, 3)] == pytest.approx([y for _, y in line])
+    noisy = smooth([(float(x), float(x % 2)) for x in range(9)], 1)
+    assert [y for _, y in noisy] == pytest.approx([0, *([1 / 3, 2 / 3] * 3), 1 / 3, 0])
 
 
 def test_number_rounds_for_reading() -> None:
@@ -531,8 +567,8 @@ def test_browser_opens_the_page_from_disk(run: Path, width: int, scheme: str) ->
     assert set(asked) <= {"file", "data"}
     assert len(sizes) > 100
     assert min(sizes) > 0
-    assert frames == [1] * 6, "one frame at a time"
+    assert frames == [1] * 12, "one frame at a time"
     assert held == "paused"
-    assert still == [8] * 6, "all frames, side by side"
+    assert still == [4] * 12, "all frames, side by side"
     assert overflow <= 0, "nothing but tables may be wider than the screen"
     assert width < 1280 or nav < 800, "the first screen holds the three figures"

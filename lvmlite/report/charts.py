@@ -9,6 +9,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,13 @@ def loss_charts(logs: dict[str, list[dict[str, Any]]], codebook_size: int) -> di
     return charts
 
 
-def smooth(line: Points, span: int) -> Points:
-    """Exponential moving average over about `span` points, without the bias of its first value."""
-    out, mean, weight = [], 0.0, 0.0
-    keep = 1 - 1 / max(span, 1)
-    for x, y in line:
-        mean, weight = keep * mean + (1 - keep) * y, keep * weight + (1 - keep)
-        out.append((x, mean / weight))
+def smooth(line: Points, radius: int) -> Points:
+    """The mean over `radius` points to either side, over fewer near the ends: no lag behind a falling loss."""
+    total = [0.0, *accumulate(y for _, y in line)]
+    out = []
+    for i, (x, _) in enumerate(line):
+        r = min(radius, i, len(line) - 1 - i)
+        out.append((x, (total[i + r + 1] - total[i - r]) / (2 * r + 1)))
     return out
 
 
@@ -107,7 +108,7 @@ def _loss_chart(lines: list[dict[str, Any]]) -> Chart:
     drawn = []
     if len(loss) > 20:
         drawn.append(Line("", _thin(loss), "faint"))
-        drawn.append(Line("training", _thin(smooth(loss, len(loss) // 25))))
+        drawn.append(Line("training", _thin(smooth(loss, len(loss) // 50))))
     elif loss:
         drawn.append(Line("training", loss, "points"))
     if held_out:

@@ -99,10 +99,11 @@ class Page:
 
     def about(self) -> str:
         """Where, when and with what, in a line."""
-        said = {key: value for key, value in self.run.about.items() if value not in (None, "")}
-        parts = [plain(said.pop("recipe"))] if "recipe" in said else []
-        parts += [f"{key} {plain(value)}" for key, value in said.items() if key != "verdict"]
-        spent = sum(seconds for _, seconds in _timed(self.run.steps))
+        said = {key: value for key, value in self.run.about.items() if key != "verdict" and value not in (None, "")}
+        if "created" in said:
+            said["created"] = str(said["created"])[:16].replace("T", " ")
+        parts = [f"{key.replace('_', ' ')} {plain(value)}" for key, value in said.items()]
+        spent = sum(step.seconds for step in self.run.steps)
         parts += [f"{duration(spent)} of work"] if spent else []
         return " · ".join(parts)
 
@@ -185,7 +186,7 @@ class Page:
             return None
         drawn = charts.loss_charts(run.logs, run.codebook_size)
         ordered = sorted(drawn, key=lambda name: name == "tokenizer")
-        parts = [self.chart(drawn[name], f"loss-{name}", f"Loss of {_stage(name)}") for name in ordered]
+        parts = [self.chart(drawn[name], f"loss-{name}", f"Loss, {name}") for name in ordered]
         note = "Held-out losses are means over validation sentences, in nats per token for the stages of the model. "
         if run.codebook_size > 1:
             level = f"{math.log(run.codebook_size):.2f}"
@@ -199,7 +200,7 @@ class Page:
         steps, machine = self.run.steps, self.run.machine
         parts: list[Html | None] = []
         if machine:
-            parts.append(pairs(list(machine.items())))
+            parts.append(pairs([(name.replace("_", " "), value) for name, value in machine.items()]))
         if steps:
             parts += [_bar(steps), self.table(steps_table(steps))]
         return self.section("Machine and time", *parts) if parts else None
@@ -246,14 +247,15 @@ def verdict(run: Run) -> str:
 HEADLINES = (
     ("task/1", "after one pair of pictures the prompted task is chosen in {percent} of held-out queries"),
     ("query/1", "the answer of the right query in {percent}"),
-    ("binding/3", "after three pairs a palette never seen before in {percent}"),
+    ("binding/3", "an unseen palette is bound to its classes after three pairs in {percent}"),
+    ("speedup_per_token", "in the long context a token costs {value} times as much"),
     ("psnr", "the tokenizer reconstructs at {value} dB"),
 )
 
 
 def training_table(run: Run) -> Table:
     """First and last losses, speed and waiting of each stage."""
-    columns = ["stage", "steps", "loss at first", "loss at last", "held out at last", "speed", "waiting for data"]
+    columns = ["trained", "steps", "loss at first", "loss at last", "held out at last", "speed", "waiting for data"]
     rows: list[list[Value]] = []
     for name, lines in run.logs.items():
         loss, held_out = [y for _, y in points(lines, "loss")], [y for _, y in points(lines, "val_loss")]
@@ -274,36 +276,31 @@ def training_table(run: Run) -> Table:
 
 
 def steps_table(steps: list[Step]) -> Table:
-    """The time of each step of this run, and their sum."""
+    """The time of each step, when it was done, and their sum."""
     rows: list[list[Value]] = []
     for step in steps:
-        rows.append([step.step, "kept from before" if step.skipped else duration(step.seconds), step.detail])
-    rows.append(["all", duration(sum(seconds for _, seconds in _timed(steps))), ""])
+        rows.append([step.step, duration(step.seconds) + (", earlier" if step.skipped else ""), step.detail])
+    rows.append(["all", duration(sum(step.seconds for step in steps)), ""])
     return Table("steps", "Time of each step", ["step", "time", "what was done"], rows)
-
-
-def _timed(steps: list[Step]) -> list[tuple[str, float]]:
-    """(name, seconds) of the steps that were not skipped."""
-    return [(step.step, step.seconds) for step in steps if not step.skipped]
 
 
 def _bar(steps: list[Step]) -> Html | None:
     """The steps' shares of the time as one stacked bar."""
-    timed = _timed(steps)
-    total = sum(seconds for _, seconds in timed)
+    total = sum(step.seconds for step in steps)
     if total <= 0:
         return None
-    words = ", ".join(f"{name} {_percent(seconds / total)}" for name, seconds in timed)
+    words = ", ".join(f"{step.step} {_percent(step.seconds / total)}" for step in steps)
     shares = (
-        el("span", el("span", name), style=f"flex-grow: {seconds / total:.4f}", title=f"{name}: {duration(seconds)}")
-        for name, seconds in timed
-        if seconds > 0
+        el(
+            "span",
+            el("span", s.step),
+            style=f"flex-grow: {s.seconds / total:.4f}",
+            title=f"{s.step}: {duration(s.seconds)}",
+        )
+        for s in steps
+        if s.seconds > 0
     )
     return el("div", *shares, class_="bar", role="img", aria_label=f"Share of the time: {words}")
-
-
-def _stage(name: str) -> str:
-    return "the tokenizer" if name == "tokenizer" else f"stage “{name}”"
 
 
 def _is_worst(figure: Figure) -> bool:

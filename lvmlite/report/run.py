@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lvmlite.train.log import read_log
 
 @dataclass
 class Step:
-    """One step of the pipeline. `skipped`: finished by an earlier run, nothing was done."""
+    """One step of the pipeline. `skipped`: done by an earlier call, which took `seconds`."""
 
     step: str
     seconds: float = 0.0
@@ -40,6 +40,14 @@ class _Head:
     results: list[Result] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Model:
+    """What the report asks of `lvmlite.json`."""
+
+    codebook_size: int = 0
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,13 +96,14 @@ def read_run(folder: Path, logs: Mapping[str, Path] | None = None) -> Run:
     run.results, run.machine, run.about = head.results, head.machine, head.run
     steps = _json(folder / "steps.json", list, run.missing, "the time of each step is unknown")
     run.steps = build(_Steps, {"steps": steps}, file=str(folder / "steps.json")).steps
-    model = _json(folder / "model" / "lvmlite.json", dict, run.missing, "codebook size and licences are unknown")
-    run.codebook_size = int(model.get("codebook_size") or 0)
-    for name, source in (model.get("sources") or {}).items():
-        run.sources[name] = str(source.get("licence", "") if isinstance(source, dict) else source or "")
+    path = folder / "model" / "lvmlite.json"
+    model = _json(path, dict, run.missing, "codebook size and licences are unknown")
+    about = build(_Model, {f.name: model[f.name] for f in fields(_Model) if f.name in model}, file=str(path))
+    run.codebook_size = about.codebook_size
+    run.sources = {name: str(source.get("licence") or "") for name, source in about.sources.items()}
     for name, path in (_find_logs(folder) if logs is None else logs).items():
         if path.is_file():
-            run.logs[name] = read_log(path)
+            run.logs[name] = [line for line in read_log(path) if isinstance(line, dict)]
         else:
             run.missing.append(f"The log of {name} is not there: its loss curve is left out.")
     if (folder / "recipe.yaml").is_file():
@@ -139,12 +148,13 @@ def _finite(found: dict[str, Any]) -> dict[str, Any]:
     """Leaves out points of curves that have no value. Whatever has another shape than it should, stays."""
     results = found.get("results")
     for entry in results if isinstance(results, list) else []:
-        for curve in (entry.get("curves") or []) if isinstance(entry, dict) else []:
+        curves = entry.get("curves") if isinstance(entry, dict) else None
+        for curve in curves if isinstance(curves, list) else []:
             if isinstance(curve, dict) and isinstance(curve.get("lines"), dict):
                 lines = curve["lines"].items()
-                curve["lines"] = {name: [p for p in line if not _has_none(p)] for name, line in lines}
+                curve["lines"] = {name: _with_values(line) for name, line in lines}
     return found
 
 
-def _has_none(point: Any) -> bool:
-    return isinstance(point, list) and None in point
+def _with_values(line: Any) -> Any:
+    return [p for p in line if not (isinstance(p, list) and None in p)] if isinstance(line, list) else line

@@ -16,6 +16,11 @@ TOKENIZERS: dict[str, tuple[type[Any], type[Any]]] = {
 }
 
 
+def tokenizer_configs() -> dict[str, type[Any]]:
+    """The table that recipes are read with."""
+    return {name: config for name, (config, _) in TOKENIZERS.items()}
+
+
 def build_tokenizer(config: Any, image_size: int, seed: int = 0) -> Tokenizer:
     """A fresh tokenizer of the config's class, weights drawn from `seed`."""
     _, tokenizer = TOKENIZERS[config.tokenizer]

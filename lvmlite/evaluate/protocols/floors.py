@@ -1,0 +1,67 @@
+"""What an answer is worth that ignores the query: constants computed on train.
+
+In: train annotations of one kind. Out: one annotation to be scored against every query.
+
+By the kind's first metric: the most frequent class (mIoU), the median of known metres (depth), the mean direction
+(normals), lines where lines are as frequent as anywhere (edges), the mean value (pictures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def _classes(stack: np.ndarray) -> np.ndarray:
+    counts = np.stack([(stack == c).sum(0) for c in range(int(stack.max()) + 1)])
+    counts[0] = 0  # unlabelled is never an answer
+    return counts.argmax(0).astype(stack.dtype)
+
+
+def _depth(stack: np.ndarray) -> np.ndarray:
+    known = np.sort(np.where((stack > 0) & np.isfinite(stack), stack, np.inf), axis=0)
+    n = np.isfinite(known).sum(0)
+    median = np.take_along_axis(known, np.maximum(n - 1, 0)[None] // 2, axis=0)[0]
+    return np.where(n > 0, median, 0).astype(stack.dtype)
+
+
+def _directions(stack: np.ndarray) -> np.ndarray:
+    total = stack.astype(np.float64).sum(0)
+    length = np.linalg.norm(total, axis=-1, keepdims=True)
+    return (total / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def _lines(stack: np.ndarray) -> np.ndarray:
+    return np.asarray(stack.mean(0) >= stack.mean())
+
+
+def _values(stack: np.ndarray) -> np.ndarray:
+    return np.rint(stack.mean(0)).astype(stack.dtype)
+
+
+_RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {  # metric -> rule, axes of one pixel's value
+    "miou": (_classes, 0),
+    "depth_absrel": (_depth, 0),
+    "depth_absrel_aligned": (_depth, 0),
+    "normal_angle": (_directions, 1),
+    "edge_f1": (_lines, 0),
+    "psnr": (_values, -1),
+}
+
+
+def constants(metric: str, annotations: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Two floors: "constant", one value everywhere; "constant per pixel", one for each place. {} if no rule is known.
+
+    Args:
+        metric: the kind's first.
+        annotations: maps of one shape, of train.
+    """
+    if metric not in _RULES:
+        return {}
+    rule, axes = _RULES[metric]
+    stack = np.stack(annotations)
+    per_pixel = rule(stack)
+    value = stack.shape[3:] if axes < 0 else stack.shape[stack.ndim - axes :]
+    single = rule(stack.reshape(-1, *value))
+    return {"constant": np.broadcast_to(single, per_pixel.shape), "constant per pixel": per_pixel}

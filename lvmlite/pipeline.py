@@ -1,0 +1,393 @@
+"""A run: pixels -> tokenizer -> tokens -> stages -> model folder -> cost -> evaluation -> report.
+
+In: a `Recipe`. Out: the run folder. Every step is keyed by a hash of its own config and of the keys it stands on;
+a finished step with the same key is skipped, an interrupted one goes on where it was. A step whose recipe changed is
+done again; trained weights are only replaced if asked for.
+
+    <out>/recipe.yaml steps.json pixels/ tokens/ tokenizer/ stages/<name>/ model/ results.json evaluation/ report/
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lvmlite import __version__, distributed, recipe
+from lvmlite.data.build import IMAGE, build_pixels, build_tokens, read_rejects, stable_rng
+from lvmlite.data.sources import build_source
+from lvmlite.data.sources.base import Source
+from lvmlite.data.store import Store, write_json
+from lvmlite.data.stream import PixelStream, Stream
+from lvmlite.devices import describe_machine, peak_memory_gb, pick_device, use_bf16
+from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.results import Result
+from lvmlite.evaluate.runner import evaluate, write_results
+from lvmlite.generate.folder import export_model
+from lvmlite.generate.lvm import LVM
+from lvmlite.model.transformer import Transformer
+from lvmlite.report import write_report
+from lvmlite.schema import Recipe, StageConfig
+from lvmlite.study import measure_cost
+from lvmlite.tasks import build_task
+from lvmlite.tokenizers import build_tokenizer, load_tokenizer
+from lvmlite.tokenizers.base import Tokenizer, save_tokenizer
+from lvmlite.train import checkpoint
+from lvmlite.train.language import LanguageLearner
+from lvmlite.train.log import progress
+from lvmlite.train.loop import Trainer
+from lvmlite.train.tokenizer import TokenizerLearner
+
+PROMPTS_PER_KIND = 4
+LOGGING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every")  # do not change what is learned
+
+
+@dataclass
+class Step:
+    """One step of a run.
+
+    Attributes:
+        name: for people and for --until; key: hash of all that decides its outcome.
+        settings: what the key is made of, to say what changed.
+        do: the work; gives a line of detail.
+        trained: its output is weights, too costly to replace unasked.
+        folders: of its output.
+    """
+
+    name: str
+    key: str
+    settings: dict[str, Any]
+    do: Callable[[], str]
+    trained: bool
+    folders: list[Path]
+
+
+class Pipeline:
+    """The steps of a recipe.
+
+    Args:
+        config: the recipe; quiet: no progress; overwrite: replace trained weights of another recipe.
+
+    Raises:
+        ValueError: the device is not here.
+    """
+
+    def __init__(self, config: Recipe, *, quiet: bool = False, overwrite: bool = False):
+        self.config, self.quiet, self.overwrite = config, quiet, overwrite
+        self.out = Path(config.out)
+        self.device = distributed.start(pick_device(config.device))
+        self.tasks = {kind: build_task(task) for kind, task in config.data.kinds.items()}
+        self.sources: list[Source] = []
+        self.steps = self.plan()
+
+    # --- what will be done
+
+    def plan(self) -> list[Step]:
+        config, data = self.config, self.config.data
+        plain = recipe.to_dict(config)
+        steps: list[Step] = []
+        key = ""
+
+        def add(name: str, own: Any, do: Callable[[], str], *folders: str, trained: bool = False) -> None:
+            nonlocal key
+            settings = {"seed": config.seed, "after": key, **without_logging({name: own})}
+            key = recipe.config_hash(settings)
+            steps.append(Step(name, key, settings, do, trained, [self.out / folder for folder in folders]))
+
+        pixels = {k: v for k, v in plain["data"].items() if k != "workers"}
+        add("pixels", pixels, self.draw_pixels, "pixels")
+        if config.tokenizer.path is None:
+            own = {"net": plain["tokenizer"]["net"], "train": plain["tokenizer"]["train"]}
+            add("tokenizer", own, self.train_tokenizer, "tokenizer", trained=True)
+        encode = {k: v for k, v in plain["tokenizer"].items() if k in ("path", "encode_batch", "encode_bf16")}
+        add("tokens", encode, self.encode, "tokens")
+        for i, stage in enumerate(config.stages):
+            own = {"model": plain["model"], **plain["stages"][i]}
+            work = self.stage_work(stage, config.stages[i - 1] if i else None)
+            add(f"stage {stage.name}", own, work, f"stages/{stage.name}", trained=True)
+        if config.stages:
+            add("model", {"kinds": list(data.kinds)}, self.export, "model")
+            if config.cost is not None:
+                add("cost", plain["cost"], self.cost, "cost")
+            if config.evaluate:
+                add("evaluate", plain["evaluate"], self.evaluate, "evaluation")
+            add("report", {"version": __version__}, self.report, "report")
+        return steps
+
+    def mark(self, step: Step) -> Path:
+        return self.out / "steps" / f"{step.name.replace(' ', '-')}.json"
+
+    def read_mark(self, step: Step) -> dict[str, Any] | None:
+        path = self.mark(step)
+        found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return found
+
+    # --- doing it
+
+    def run(self, until: str = "") -> list[dict[str, Any]]:
+        """Do every step that is not done, up to one whose name begins with `until`.
+
+        Returns:
+            The lines of steps.json.
+
+        Raises:
+            ValueError: anything the user must mend, in one line. loop.Interrupted: stopped by a signal, saved.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        recipe.save(self.config, self.out / "recipe.yaml")
+        done: list[dict[str, Any]] = []
+        for step in self.steps:
+            found = self.read_mark(step)
+            if found and found.get("finished") and found["key"] == step.key:
+                done.append({"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]})
+                self.say(f"{step.name}: done before ({found['detail']})")
+            else:
+                self.prepare(step, found)
+                self.say(f"{step.name} ...")
+                begun = time.monotonic()
+                write_json(self.mark(step), {"key": step.key, "settings": step.settings, "finished": False})
+                detail = step.do()
+                seconds = round(time.monotonic() - begun + ((found or {}).get("spent", 0.0)), 2)
+                entry = {"step": step.name, "seconds": seconds, "skipped": False, "detail": detail}
+                write_json(
+                    self.mark(step),
+                    {"key": step.key, "settings": step.settings, "finished": True, "seconds": seconds, "detail": detail},
+                )
+                done.append(entry)
+                self.say(f"{step.name}: {detail}, {seconds:.0f} s")
+            write_json(self.out / "steps.json", done)
+            if until and step.name.startswith(until):
+                break
+        return done
+
+    def prepare(self, step: Step, found: dict[str, Any] | None) -> None:
+        """Make room for a step: output of another recipe is removed, trained weights only if asked for."""
+        if found is None or found["key"] == step.key:
+            return
+        changes = [line for line in recipe.difference(found["settings"], step.settings) if not line.startswith("after")]
+        what = "; ".join(changes[:4]) or "an earlier step changed"
+        if step.trained and not self.overwrite and any(folder.exists() for folder in step.folders):
+            raise ValueError(
+                f"{step.folders[0]}: trained by another recipe ({what}); choose another out=, or add --overwrite"
+            )
+        self.say(f"{step.name}: the recipe changed ({what}), doing it again")
+        for folder in step.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def say(self, line: str) -> None:
+        if not self.quiet and distributed.is_main():
+            print(line, file=sys.stderr, flush=True)
+
+    def bar(self, title: str, total: int, unit: str) -> AbstractContextManager[Any]:
+        return progress(title, total, unit, self.quiet)
+
+    # --- the steps
+
+    def open_sources(self) -> list[Source]:
+        if not self.sources:
+            self.sources = [build_source(config, self.config.seed) for config in self.config.data.sources]
+        return self.sources
+
+    def draw_pixels(self) -> str:
+        data = self.config.data
+        settings = recipe.to_dict(data)["kinds"]
+        with self.bar("drawing pictures", 0, "pictures") as bar:
+            store = build_pixels(
+                self.open_sources(),
+                self.tasks,
+                settings,
+                data.geometry,
+                self.out / "pixels",
+                only=data.only,
+                seed=self.config.seed,
+                workers=data.workers,
+                progress=lambda n, total, what: bar.update(n, what),
+            )
+        n = sum(shard.info.n_frames * sum(shard.info.columns.values()) for shard in store.shards)
+        frames = sum(shard.info.n_frames for shard in store.shards)
+        rejects = len(read_rejects(store.path))
+        rejected = f", {rejects} inputs rejected (see pixels/rejects.jsonl)" if rejects else ""
+        return f"{n} pictures of {frames} frames from {len(data.sources)} sources{rejected}"
+
+    def train_tokenizer(self) -> str:
+        config, seed = self.config.tokenizer, self.config.seed
+        store = Store.open(self.out / "pixels")
+        tokenizer = build_tokenizer(config.net, self.config.data.geometry.size, seed).to(self.device)
+        mix, batch = config.train.pictures, config.train.batch_size
+        learner = TokenizerLearner(
+            tokenizer,  # type: ignore[arg-type]
+            PixelStream([store], "train", mix, seed, batch),
+            config.train,
+            seed,
+            PixelStream([store], "val", mix, seed, batch),
+            bf16=use_bf16(self.device, config.train.precision),
+        )
+        folder = self.out / "tokenizer"
+        self.trainer(learner, config.train, folder, "tokenizer").run()
+        save_tokenizer(tokenizer, folder / "final")
+        last = learner.validate()
+        return f"PSNR {last['val_psnr']:.1f} dB, {last['val_usage']:.0%} of {tokenizer.codebook_size} codes used"
+
+    def trainer(self, learner: Any, train: Any, folder: Path, title: str) -> Trainer:
+        step = next(s for s in self.steps if s.folders[0] == folder)
+        return Trainer(learner, train, folder, self.device, title=title, fingerprint=step.key, quiet=self.quiet)
+
+    def tokenizer(self) -> Tokenizer:
+        path = self.config.tokenizer.path
+        return load_tokenizer(path or self.out / "tokenizer" / "final", self.device)
+
+    def encode(self) -> str:
+        config = self.config.tokenizer
+        with self.bar("encoding pictures", 0, "pictures") as bar:
+            store = build_tokens(
+                Store.open(self.out / "pixels"),
+                self.tokenizer(),
+                self.out / "tokens",
+                batch=config.encode_batch,
+                bf16=config.encode_bf16,
+                progress=lambda n, total, what: bar.update(n, what),
+            )
+        n = sum(shard.info.n_frames * sum(shard.info.columns.values()) for shard in store.shards)
+        return f"{n * store.n_tokens:,} tokens"
+
+    def stage_work(self, stage: StageConfig, before: StageConfig | None) -> Callable[[], str]:
+        return lambda: self.train_stage(stage, before)
+
+    def new_model(self, codebook_size: int) -> Transformer:
+        return Transformer(self.config.model.resolve(codebook_size)).init_weights(self.config.seed).to(self.device)
+
+    def train_stage(self, stage: StageConfig, before: StageConfig | None) -> str:
+        store, seed = Store.open(self.out / "tokens"), self.config.seed
+        model = self.new_model(store.info.codebook_size or 0)
+        if before is not None:
+            model.load_state_dict(self.trained_weights(before))
+        batch = stage.train.batch_size
+        learner = LanguageLearner(
+            model,
+            Stream([store], "train", stage.data, seed, batch),
+            stage.train,
+            {"val": Stream([store], "val", stage.data, seed, batch)},
+            stage.validation_batches,
+            use_bf16(self.device, stage.train.precision),
+        )
+        folder = self.out / "stages" / stage.name
+        self.trainer(learner, stage.train, folder, f"stage {stage.name}").run()
+        last = learner.validate()["val_loss"]
+        return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {np.log(model.arch.codebook_size):.2f})"
+
+    def trained_weights(self, stage: StageConfig) -> dict[str, torch.Tensor]:
+        state, _ = checkpoint.latest(self.out / "stages" / stage.name / "checkpoints")
+        if state is None or state.step < stage.train.steps:
+            raise ValueError(f"{self.out / 'stages' / stage.name}: its last checkpoint is gone; delete {self.out / 'steps'}")
+        return {k.removeprefix("module/model."): v for k, v in state.tensors.items() if k.startswith("module/model.")}
+
+    def export(self) -> str:
+        stage, tokens = self.config.stages[-1], Store.open(self.out / "tokens")
+        model = self.new_model(tokens.info.codebook_size or 0)
+        model.load_state_dict(self.trained_weights(stage))
+        tokenizer = self.tokenizer()
+        plain = recipe.to_dict(self.config)
+        info = {
+            "name": self.config.name,
+            "geometry": asdict(self.config.data.geometry),
+            "pictures": stage.data.pictures,
+            "bos": stage.data.bos if stage.data.mode == "sentences" else "none",
+            "eos": stage.data.eos,
+            "kinds": plain["data"]["kinds"],
+            "recipe": plain,
+            "history": [
+                {"stage": s.name, "steps": s.train.steps, "batch_size": s.train.batch_size, "pictures": s.data.pictures}
+                for s in self.config.stages
+            ],
+            "sources": tokens.info.sources,
+        }
+        prompts, licences = self.prompts()
+        export_model(self.out / "model", model, tokenizer, info, codes_by_kind(tokens), prompts, licences)
+        return f"{model.arch.n_parameters / 1e6:.1f} M parameters in {self.out / 'model'}"
+
+    def prompts(self) -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], dict[str, str]]:
+        """A few seeded training pairs of each kind, from generated pictures only: private photos stay private."""
+        pixels = Store.open(self.out / "pixels")
+        free = [source.name for source in self.config.data.sources if source.source == "world"]
+        found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        licences: dict[str, str] = {}
+        for kind in self.tasks:
+            shards = [shard for shard in pixels.select("train", free) if kind in shard.info.columns]
+            if not shards:
+                continue
+            shard = shards[0]
+            rows = stable_rng(self.config.seed, "prompts", kind).integers(shard.info.n_frames, size=PROMPTS_PER_KIND)
+            image, annotation = shard.column(IMAGE), shard.column(kind)
+            found[kind] = [(np.array(image[r]), np.array(annotation[r])) for r in rows]
+            licences[kind] = pixels.info.sources[shard.info.source]["licence"]
+        return found, licences
+
+    def cost(self) -> str:
+        assert self.config.cost is not None
+        result = measure_cost(self.config.cost, self.device)
+        (self.out / "cost").mkdir(exist_ok=True)
+        write_json(self.out / "cost" / "result.json", asdict(result))
+        self.write_results([])
+        ratio = result.values["speedup_per_token"]
+        assert isinstance(ratio, float)
+        return f"a token costs {ratio:.2f}x as much in the long context"
+
+    def evaluate(self) -> str:
+        lvm = LVM.load(self.out / "model", str(self.device))
+        sources = {source.name: source for source in self.open_sources()}
+        tokens, pixels = Store.open(self.out / "tokens"), Store.open(self.out / "pixels")
+        bench = Bench(lvm, tokens, pixels, sources, self.out, self.config.seed)
+        with self.bar("evaluating", len(self.config.evaluate), "protocols") as bar:
+            results = evaluate(bench, self.config.evaluate, progress=lambda n, total, what: bar.update(n, what))
+        self.write_results(results)
+        return f"{len(results)} protocols"
+
+    def write_results(self, results: list[Result]) -> None:
+        found = list(results)
+        if (file := self.out / "cost" / "result.json").exists():
+            found.append(recipe.build(Result, json.loads(file.read_text(encoding="utf-8")), file=str(file)))
+        about = {
+            "recipe": self.config.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": __version__,
+            "peak_memory_gb": round(peak_memory_gb(), 2),
+        }
+        write_results(self.out, found, describe_machine(self.device), about)
+
+    def report(self) -> str:
+        logs = {f"stage {s.name}": self.out / "stages" / s.name / "log.jsonl" for s in self.config.stages}
+        if self.config.tokenizer.path is None:
+            logs = {"tokenizer": self.out / "tokenizer" / "log.jsonl", **logs}
+        page = write_report(self.out, title=self.config.name, logs=logs)
+        return str(page)
+
+
+def codes_by_kind(store: Store) -> dict[str, np.ndarray]:
+    """kind -> (K,) bool: the codes that occur in the training pictures of the kind."""
+    size = store.info.codebook_size or 0
+    used: dict[str, np.ndarray] = {}
+    for shard in store.select("train"):
+        for kind, variants in shard.info.columns.items():
+            mask = used.setdefault(kind, np.zeros(size, bool))
+            for v in range(variants):
+                mask[np.unique(shard.column(kind, v))] = True
+    return used
+
+
+def without_logging(value: Any) -> Any:
+    """A config as plain data, without what only decides how often something is written."""
+    if isinstance(value, dict):
+        return {k: without_logging(v) for k, v in value.items() if k not in LOGGING}
+    return [without_logging(v) for v in value] if isinstance(value, list) else value
+
+

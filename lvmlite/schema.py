@@ -1,0 +1,155 @@
+"""The recipe: what a run is made of. Composes the configs of the rooms and holds no logic of its own.
+
+In: a YAML file and dotted overrides, read by `lvmlite.recipe`. Out: `Recipe`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from lvmlite import recipe
+from lvmlite.data.sources import source_configs
+from lvmlite.data.stream import StreamConfig
+from lvmlite.evaluate.protocols import protocol_configs
+from lvmlite.images import Geometry
+from lvmlite.model.transformer import ModelConfig
+from lvmlite.recipe import Range, one_of
+from lvmlite.study import CostConfig
+from lvmlite.tasks import TASK_CONFIGS
+from lvmlite.tokenizers import tokenizer_configs
+from lvmlite.tokenizers.vqgan import VQGANConfig
+from lvmlite.train.loop import TrainConfig
+from lvmlite.train.tokenizer import TokenizerTrainConfig
+
+
+@dataclass
+class DataConfig:
+    """What is read, and how it becomes pictures.
+
+    Attributes:
+        sources: each names its type under `source`.
+        kinds: annotation name -> a task.
+        only: source name -> the kinds drawn for it ([] draws photos only); default: all it can have.
+        geometry: of every picture.
+        workers: processes that draw; 0 draws in the main one. The bytes are the same.
+    """
+
+    sources: list[Any] = field(default_factory=list, metadata=one_of("source", source_configs))
+    kinds: dict[str, Any] = field(default_factory=dict, metadata=one_of("task", lambda: TASK_CONFIGS))
+    only: dict[str, list[str]] = field(default_factory=dict)
+    geometry: Geometry = field(default_factory=Geometry)
+    workers: Annotated[int, Range(0)] = 0
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names:
+            raise ValueError("sources is empty: name at least one, e.g. [{source: photos, path: DIR}]")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"sources: the name '{twice[0]}' is used twice; give each source its own name")
+        if unknown := [name for name in self.only if name not in names]:
+            raise ValueError(f"only: no source is named '{unknown[0]}'; the sources are {', '.join(names)}")
+        for name, kinds in self.only.items():
+            if missing := [kind for kind in kinds if kind not in self.kinds and kind != "image"]:
+                raise ValueError(f"only.{name}: no kind is named '{missing[0]}'; the kinds are {', '.join(self.kinds)}")
+        if "image" in self.kinds:
+            raise ValueError("kinds: 'image' is the photo itself; name the annotation otherwise")
+
+
+@dataclass
+class TokenizerConfig:
+    """The tokenizer: a net to train, or the folder of one that is there.
+
+    Attributes:
+        path: a tokenizer folder; nothing is trained then.
+        net, train: of the one to train.
+        encode_batch: pictures encoded together; encode_bf16: under autocast, faster, some codes differ.
+    """
+
+    path: str | None = None
+    net: Any = field(default_factory=VQGANConfig, metadata=one_of("tokenizer", tokenizer_configs))
+    train: TokenizerTrainConfig = field(default_factory=TokenizerTrainConfig)
+    encode_batch: Annotated[int, Range(1)] = 64
+    encode_bf16: bool = False
+
+
+@dataclass
+class StageConfig:
+    """One stage of training the decoder; it starts from the weights of the stage before.
+
+    Attributes:
+        name: its folder under `stages/`.
+        data: the mix and the context; train: steps, batch, optimiser.
+        validation_batches: held-out batches of `val_loss`.
+    """
+
+    name: str
+    data: StreamConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+    validation_batches: Annotated[int, Range(1)] = 4
+
+
+@dataclass
+class Recipe:
+    """Everything of a run, in the order it happens.
+
+    Attributes:
+        name: in reports; out: the run folder.
+        seed: of everything drawn; device: "auto", "cpu", "cuda", "mps".
+        cost: measure single images against long sequences on this machine; null leaves it out.
+        evaluate: protocols; empty writes a report of the training alone.
+    """
+
+    name: str
+    out: str
+    data: DataConfig
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stages: list[StageConfig] = field(default_factory=list)
+    cost: CostConfig | None = None
+    evaluate: list[Any] = field(default_factory=list, metadata=one_of("protocol", protocol_configs))
+    seed: Annotated[int, Range(0)] = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError("stages: two stages have the same name")
+        for stage in self.stages:
+            need = stage.data.pictures * self.tokens_per_picture
+            if self.tokenizer.path is None and need > self.model.max_seq_len:
+                raise ValueError(
+                    f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
+                    f"model.max_seq_len is {self.model.max_seq_len}"
+                )
+
+    @property
+    def tokens_per_picture(self) -> int:
+        """S of the tokenizer to train."""
+        return int(self.data.geometry.size // self.tokenizer.net.f) ** 2
+
+
+def recipe_path(name: str) -> Path:
+    """A recipe by path, or one of those that come with lvmlite by name: "quickstart".
+
+    Raises:
+        ValueError: neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(__file__).parent
+    folders = [package.parent / "recipes", package / "recipes"]
+    for folder in folders:
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = sorted({str(f.relative_to(d).with_suffix("")) for d in folders if d.is_dir() for f in d.rglob("*.yaml")})
+    raise ValueError(f"no recipe '{name}': neither a file nor one that comes with lvmlite ({', '.join(known)})")
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe. Raises RecipeError, one line, for anything wrong with it."""
+    return recipe.load(recipe_path(os.fspath(path)), Recipe, overrides)
