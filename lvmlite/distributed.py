@@ -50,9 +50,7 @@ def total(value: float, device: torch.device) -> float:
     """The sum of a number over all ranks."""
     if world_size() == 1:
         return value
-    tensor = torch.tensor(
-        value, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
-    )
+    tensor = torch.tensor(value, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     dist.all_reduce(tensor)
     return float(tensor)
 

@@ -29,14 +29,15 @@ from lvmlite.data.sources import build_source
 from lvmlite.data.sources.base import Source
 from lvmlite.data.store import Store, write_json
 from lvmlite.data.stream import PixelStream, Stream
-from lvmlite.devices import describe_machine, peak_memory_gb, pick_device, use_bf16
+from lvmlite.devices import peak_memory_gb, pick_device, use_bf16
 from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.protocols import protocol_configs
 from lvmlite.evaluate.results import Result
 from lvmlite.evaluate.runner import evaluate, write_results
 from lvmlite.generate.folder import export_model
 from lvmlite.generate.lvm import LVM
 from lvmlite.model.transformer import Transformer
-from lvmlite.report import write_report
+from lvmlite.report import hero, write_report
 from lvmlite.schema import Recipe, StageConfig
 from lvmlite.study import measure_cost
 from lvmlite.tasks import build_task
@@ -132,6 +133,11 @@ class Pipeline:
         found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         return found
 
+    def is_done(self, step: Step) -> bool:
+        """Whether the step is finished, by this very recipe."""
+        found = self.read_mark(step)
+        return bool(found and found["finished"] and found["key"] == step.key and all(f.exists() for f in step.folders))
+
     # --- doing it
 
     def run(self, until: str = "") -> list[dict[str, Any]]:
@@ -143,13 +149,15 @@ class Pipeline:
         Raises:
             ValueError: anything the user must mend, in one line. loop.Interrupted: stopped by a signal, saved.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "steps").mkdir(parents=True, exist_ok=True)
         recipe.save(self.config, self.out / "recipe.yaml")
         done: list[dict[str, Any]] = []
         for step in self.steps:
             found = self.read_mark(step)
-            if found and found.get("finished") and found["key"] == step.key:
-                done.append({"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]})
+            if found and self.is_done(step):
+                done.append(
+                    {"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]}
+                )
                 self.say(f"{step.name}: done before ({found['detail']})")
             else:
                 self.prepare(step, found)
@@ -161,7 +169,13 @@ class Pipeline:
                 entry = {"step": step.name, "seconds": seconds, "skipped": False, "detail": detail}
                 write_json(
                     self.mark(step),
-                    {"key": step.key, "settings": step.settings, "finished": True, "seconds": seconds, "detail": detail},
+                    {
+                        "key": step.key,
+                        "settings": step.settings,
+                        "finished": True,
+                        "seconds": seconds,
+                        "detail": detail,
+                    },
                 )
                 done.append(entry)
                 self.say(f"{step.name}: {detail}, {seconds:.0f} s")
@@ -288,7 +302,9 @@ class Pipeline:
     def trained_weights(self, stage: StageConfig) -> dict[str, torch.Tensor]:
         state, _ = checkpoint.latest(self.out / "stages" / stage.name / "checkpoints")
         if state is None or state.step < stage.train.steps:
-            raise ValueError(f"{self.out / 'stages' / stage.name}: its last checkpoint is gone; delete {self.out / 'steps'}")
+            raise ValueError(
+                f"{self.out / 'stages' / stage.name}: its last checkpoint is gone; delete {self.out / 'steps'}"
+            )
         return {k.removeprefix("module/model."): v for k, v in state.tensors.items() if k.startswith("module/model.")}
 
     def export(self) -> str:
@@ -337,7 +353,6 @@ class Pipeline:
         result = measure_cost(self.config.cost, self.device)
         (self.out / "cost").mkdir(exist_ok=True)
         write_json(self.out / "cost" / "result.json", asdict(result))
-        self.write_results([])
         ratio = result.values["speedup_per_token"]
         assert isinstance(ratio, float)
         return f"a token costs {ratio:.2f}x as much in the long context"
@@ -347,29 +362,47 @@ class Pipeline:
         sources = {source.name: source for source in self.open_sources()}
         tokens, pixels = Store.open(self.out / "tokens"), Store.open(self.out / "pixels")
         bench = Bench(lvm, tokens, pixels, sources, self.out, self.config.seed)
-        with self.bar("evaluating", len(self.config.evaluate), "protocols") as bar:
-            results = evaluate(bench, self.config.evaluate, progress=lambda n, total, what: bar.update(n, what))
-        self.write_results(results)
-        return f"{len(results)} protocols"
-
-    def write_results(self, results: list[Result]) -> None:
-        found = list(results)
+        with self.bar("evaluating", 0, "steps") as bar:
+            results = evaluate(bench, self.config.evaluate, self.out, progress=lambda what, n, _: bar.update(n, what))
         if (file := self.out / "cost" / "result.json").exists():
-            found.append(recipe.build(Result, json.loads(file.read_text(encoding="utf-8")), file=str(file)))
+            results.append(recipe.build(Result, json.loads(file.read_text(encoding="utf-8")), file=str(file)))
         about = {
             "recipe": self.config.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": __version__,
             "peak_memory_gb": round(peak_memory_gb(), 2),
         }
-        write_results(self.out, found, describe_machine(self.device), about)
+        write_results(self.out, results, bench, about)
+        return ", ".join(f"{result.protocol} {result.seconds:.0f} s" for result in results)
 
     def report(self) -> str:
         logs = {f"stage {s.name}": self.out / "stages" / s.name / "log.jsonl" for s in self.config.stages}
         if self.config.tokenizer.path is None:
             logs = {"tokenizer": self.out / "tokenizer" / "log.jsonl", **logs}
         page = write_report(self.out, title=self.config.name, logs=logs)
+        if self.config.evaluate:
+            hero(self.out)
         return str(page)
+
+
+def evaluate_model(model: Path, protocols: list[str], run: Path, out: Path, device: str = "auto") -> list[Result]:
+    """Run protocols with their defaults on a model and the stores of a run; writes `out/results.json`.
+
+    Raises:
+        ValueError: no such protocol, model or run.
+    """
+    table = protocol_configs()
+    if unknown := [name for name in protocols if name not in table]:
+        raise ValueError(f"no protocol '{unknown[0]}'; the protocols are {', '.join(table)}")
+    if not (run / "recipe.yaml").exists():
+        raise ValueError(f"{run}: not a run folder (no recipe.yaml); name one with --data")
+    config = recipe.load(run / "recipe.yaml", Recipe)
+    sources = {c.name: build_source(c, config.seed) for c in config.data.sources}
+    lvm = LVM.load(model, device)
+    bench = Bench(lvm, Store.open(run / "tokens"), Store.open(run / "pixels"), sources, out, config.seed)
+    with progress("evaluating", 0, "steps") as bar:
+        configs = [table[name]() for name in protocols]
+        return evaluate(bench, configs, out, progress=lambda what, n, _: bar.update(n, what))
 
 
 def codes_by_kind(store: Store) -> dict[str, np.ndarray]:
@@ -389,5 +422,3 @@ def without_logging(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: without_logging(v) for k, v in value.items() if k not in LOGGING}
     return [without_logging(v) for v in value] if isinstance(value, list) else value
-
-

@@ -15,7 +15,7 @@ from typing import Annotated
 import torch
 
 from lvmlite.devices import Precision, describe_machine, use_bf16
-from lvmlite.evaluate.results import Result, Table
+from lvmlite.evaluate.results import Result, Table, Value
 from lvmlite.model.flops import forward_flops
 from lvmlite.model.transformer import ModelConfig, Transformer
 from lvmlite.recipe import Range
@@ -72,16 +72,23 @@ def measure_cost(config: CostConfig, device: torch.device) -> Result:
     short, long = (median(seconds[context]) for context in (config.short, config.long))
     flops = {context: forward_flops(arch, context) / context for context in (config.short, config.long)}
     by_pair = sorted(b / a for a, b in zip(seconds[config.short], seconds[config.long]))
-    rows = [
-        [f"{config.long // c} x {c}", round(median(seconds[c]), 4), round(config.long / median(seconds[c])), flops[c] / 1e6]
+    rows: list[list[Value]] = [
+        [
+            f"{config.long // c} x {c}",
+            round(median(seconds[c]), 4),
+            round(config.long / median(seconds[c])),
+            flops[c] / 1e6,
+        ]
         for c in (config.short, config.long)
     ]
-    rows.append(["ratio, long / short", round(long / short, 3), None, round(flops[config.long] / flops[config.short], 3)])
+    rows.append(
+        ["ratio, long / short", round(long / short, 3), None, round(flops[config.long] / flops[config.short], 3)]
+    )
     table = Table(
         "cost",
         "The paper's claim on this machine: what a token costs in stage 1 and in random sequences",
         ["sequences x context", "seconds a step (median)", "tokens/s", "forward MFLOPs a token"],
-        list(rows),
+        rows,
         note=(
             f"Full training steps of the {config.preset} shape ({arch.n_parameters / 1e6:.1f} M parameters, "
             f"{config.codebook_size} codes, {'bf16' if bf16 else 'fp32'}), {config.steps} of each, interleaved, "
@@ -89,7 +96,7 @@ def measure_cost(config: CostConfig, device: torch.device) -> Result:
             f"cost of stage 1 per token; the paper's {PAPER_SPEEDUP} is a whole training of 0.3 to 3 B parameters."
         ),
     )
-    values: dict[str, float | int | str | None] = {
+    values: dict[str, Value] = {
         "speedup_per_token": long / short,
         "flops_ratio_per_token": flops[config.long] / flops[config.short],
         "paper": PAPER_SPEEDUP,

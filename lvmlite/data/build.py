@@ -72,9 +72,7 @@ def available_kinds(sample: Sample, kinds: Mapping[str, Task], wanted: list[str]
     """The kinds a sample can have: derived ones, and those whose annotation its first frame holds."""
     present = sample.frames[0].keys()
     chosen = kinds if wanted is None else {name: task for name, task in kinds.items() if name in wanted}
-    return {
-        name: task for name, task in chosen.items() if task.annotation is None or task.annotation in present
-    }
+    return {name: task for name, task in chosen.items() if task.annotation is None or task.annotation in present}
 
 
 def draw_part(
@@ -270,9 +268,7 @@ def write_rejects(out: Path, rejects: list[dict[str, str]]) -> None:
 def read_rejects(store: Path) -> list[dict[str, str]]:
     """The lines of rejects.jsonl."""
     file = store / "rejects.jsonl"
-    return (
-        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    )
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def remove_partial(out: Path) -> None:

@@ -182,9 +182,7 @@ class Video(SentenceType):
             lengths.append(samples[:, 1])
             columns_.append(np.full(len(samples), columns.add(shard, IMAGE), np.int64))
         empty = [np.zeros(0, np.int64)]
-        self.column, self.start, self.length = (
-            np.concatenate(x or empty) for x in (columns_, starts, lengths)
-        )
+        self.column, self.start, self.length = (np.concatenate(x or empty) for x in (columns_, starts, lengths))
         self.n_items = len(self.start)
 
     @classmethod
@@ -256,9 +254,7 @@ class Pairs(SentenceType):
             present = sorted({kind for shard in mine for kind in shard.info.columns if kind != IMAGE})
             for kind in present if config.kinds is None else [k for k in config.kinds if k in present]:
                 having = [shard for shard in mine if kind in shard.info.columns and shard.info.n_frames]
-                types += [
-                    cls(config, having, columns, source, kind, order) for order in config.orders if having
-                ]
+                types += [cls(config, having, columns, source, kind, order) for order in config.orders if having]
         return types
 
     def cells(self, items: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:

@@ -144,17 +144,13 @@ class Store:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path / 'store.json'}: broken ({error}); build the store again") from None
         if raw.get("format") != FORMAT:
-            raise ValueError(
-                f"{path}: store format {raw.get('format')}, this version reads {FORMAT}; build it again"
-            )
+            raise ValueError(f"{path}: store format {raw.get('format')}, this version reads {FORMAT}; build it again")
         raw["shards"] = [ShardInfo(**shard) for shard in raw["shards"]]
         return cls(path, StoreInfo(**raw))
 
     def select(self, split: str, sources: list[str] | None = None) -> list[Shard]:
         """The shards of a split, of all or some sources."""
-        return [
-            s for s in self.shards if s.info.split == split and (sources is None or s.info.source in sources)
-        ]
+        return [s for s in self.shards if s.info.split == split and (sources is None or s.info.source in sources)]
 
     @property
     def n_tokens(self) -> int:

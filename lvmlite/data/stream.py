@@ -84,9 +84,7 @@ class Mix:
         ValueError: a type finds nothing to read.
     """
 
-    def __init__(
-        self, stores: Sequence[Store], split: str, sentences: Sequence[Any], seed: int, batch_size: int
-    ):
+    def __init__(self, stores: Sequence[Store], split: str, sentences: Sequence[Any], seed: int, batch_size: int):
         self.seed, self.batch_size = seed, batch_size
         self.columns = Columns()
         self.types: list[SentenceType] = []

@@ -60,6 +60,7 @@ class Pool:
             for (start, n, _), (key, group) in zip(shard.samples(), shard.keys(), strict=True):
                 if n >= min_frames:
                     self.groups.setdefault(group, []).append((number, int(start), int(n), key))
+        self.names = list(self.groups)
 
     def __len__(self) -> int:
         """Number of groups: how many independent draws there are."""
@@ -74,12 +75,12 @@ class Pool:
 
         Samples must be long enough: see `min_frames`.
         """
-        names = list(self.groups)
         order: list[str] = []
-        while names and len(order) < n:
-            order += [names[i] for i in rng.permutation(len(names))]
+        while len(order) < n and self.names:
+            some = min(n - len(order), len(self.names))
+            order += [self.names[i] for i in rng.choice(len(self.names), some, replace=False)]
         out = []
-        for group in order[:n]:
+        for group in order:
             samples = self.groups[group]
             number, start, length, key = samples[int(rng.integers(len(samples)))]
             span = (frames - 1) * stride
@@ -107,9 +108,7 @@ class Bench:
         ValueError: the store was written by another tokenizer, or the two stores do not belong together.
     """
 
-    def __init__(
-        self, lvm: LVM, tokens: Store, pixels: Store, sources: Mapping[str, Source], run: Path, seed: int = 0
-    ):
+    def __init__(self, lvm: LVM, tokens: Store, pixels: Store, sources: Mapping[str, Source], run: Path, seed: int = 0):
         tokens.check_tokenizer(lvm.tokenizer.code_fingerprint)
         rows = [(shard.info.name, shard.info.n_frames) for shard in tokens.shards]
         if rows != [(shard.info.name, shard.info.n_frames) for shard in pixels.shards]:

@@ -36,6 +36,7 @@ from lvmlite.tokenizers.base import Tokenizer, save_tokenizer
 INFO = "lvmlite.json"
 CODES = "codes.safetensors"
 LICENCE = "licence.txt"
+PARTS = ("config.json", "generation_config.json", "tokenizer/config.json", "tokenizer/model.safetensors", CODES)
 KIND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 BROKEN = "export or download the model again"
 
@@ -124,6 +125,7 @@ def export_model(
     full = {**own, **info}
     checked = _check_info(full, INFO)
     _check_fit(checked, model, tokenizer, str(target))
+    _check_codes(codes, checked.codebook_size, CODES)
     for kind in {*codes, *prompts}:
         if not KIND_NAME.fullmatch(kind):
             raise ValueError(f"kind {kind!r} cannot name a folder; use letters, digits, _, - and .")
@@ -138,7 +140,7 @@ def export_model(
     bos = checked.bos == "sentence"
     save_weights(partial, model, dtype, bos=bos, eos=checked.eos)
     save_tokenizer(tokenizer, partial / "tokenizer")
-    tables = {kind: torch.from_numpy(np.asarray(used, dtype=bool)) for kind, used in codes.items()}
+    tables = {kind: torch.from_numpy(np.ascontiguousarray(used)) for kind, used in codes.items()}
     save_file(tables, partial / CODES)
     for kind, pairs in prompts.items():
         _write_prompts(partial / "prompts" / kind, pairs, licences[kind])
@@ -161,6 +163,9 @@ def read_model(folder: str | Path) -> ModelFolder:
         raise ValueError(f"{folder}: no such folder; give the folder of a model, e.g. runs/quickstart/model")
     info = read_json(folder / INFO)
     checked = _check_info(info, str(folder / INFO))
+    for name in PARTS:
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder}: not a whole model folder, {name} is missing; {BROKEN}")
     read_json(folder / "generation_config.json")  # not ours to use, but transformers stops at codes without it
     model = load_weights(folder)
     tokenizer = load_tokenizer(folder / "tokenizer")
@@ -235,11 +240,14 @@ def _read_licence(path: Path) -> str:
 def _read_codes(path: Path, codebook_size: int) -> dict[str, np.ndarray]:
     try:
         tables = load_file(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent}: not a whole model folder, {path.name} is missing") from None
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: broken or cut off: {error}; {BROKEN}") from None
-    for kind, used in tables.items():
-        if used.dtype != torch.bool or tuple(used.shape) != (codebook_size,):
-            raise ValueError(f"{path}: {kind} is {tuple(used.shape)} {used.dtype}, expected ({codebook_size},) bool")
-    return {kind: used.numpy().copy() for kind, used in tables.items()}
+    codes = {kind: used.numpy().copy() for kind, used in tables.items()}
+    _check_codes(codes, codebook_size, str(path))
+    return codes
+
+
+def _check_codes(codes: Mapping[str, np.ndarray], codebook_size: int, where: str) -> None:
+    for kind, used in codes.items():
+        if used.dtype != bool or used.shape != (codebook_size,):
+            raise ValueError(f"{where}: {kind} is {used.shape} {used.dtype}, expected ({codebook_size},) bool")

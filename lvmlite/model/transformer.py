@@ -66,9 +66,7 @@ class Architecture:
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
         if self.vocab_size <= self.codebook_size:
-            raise ValueError(
-                f"vocab_size {self.vocab_size} leaves no id for BOS after {self.codebook_size} codes"
-            )
+            raise ValueError(f"vocab_size {self.vocab_size} leaves no id for BOS after {self.codebook_size} codes")
 
     @property
     def head_dim(self) -> int:
@@ -128,9 +126,7 @@ class KVCache:
         arch: the model's shape; batch: B; capacity: most positions; dtype, device: of the activations.
     """
 
-    def __init__(
-        self, arch: Architecture, batch: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ):
+    def __init__(self, arch: Architecture, batch: int, capacity: int, dtype: torch.dtype, device: torch.device):
         shape = (arch.n_layers, 2, batch, arch.n_kv_heads, capacity, arch.head_dim)
         self.data = torch.zeros(shape, dtype=dtype, device=device)
         self.length = 0
@@ -278,7 +274,8 @@ class Transformer(nn.Module):
 
     def rope(self, start: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
         if self._rope is None or self._rope[0].device != device:
-            self._rope = rope_table(self.arch, self.arch.max_seq_len, device)
+            with torch.inference_mode(False):  # a table made while generating must serve training too
+                self._rope = rope_table(self.arch, self.arch.max_seq_len, device)
         if end > self.arch.max_seq_len:
             raise ValueError(f"{end} positions exceed the model's max_seq_len of {self.arch.max_seq_len}")
         return self._rope[0][start:end], self._rope[1][start:end]

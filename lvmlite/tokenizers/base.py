@@ -74,9 +74,7 @@ class Tokenizer(nn.Module):
         """Raises ValueError for a wrong shape, NaN, or pixels outside [0, 1]."""
         expected = (3, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"images must be (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}"
-            )
+            raise ValueError(f"images must be (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}")
         low, high = (float(v) for v in torch.aminmax(images)) if images.numel() else (0.0, 0.0)
         if not (low >= -1e-3 and high <= 1 + 1e-3):
             raise ValueError(f"pixels must be finite and in [0, 1], got a range of {low:.3g} to {high:.3g}")
@@ -92,9 +90,7 @@ class Tokenizer(nn.Module):
 
 
 @torch.no_grad()
-def encode_pictures(
-    tokenizer: Tokenizer, pictures: np.ndarray, batch: int = 64, bf16: bool = False
-) -> np.ndarray:
+def encode_pictures(tokenizer: Tokenizer, pictures: np.ndarray, batch: int = 64, bf16: bool = False) -> np.ndarray:
     """Tokens of many pictures, in batches of a fixed size so that the same pictures give the same codes.
 
     Args:
@@ -168,8 +164,6 @@ def read_tokenizer_files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor
         config = json.loads((folder / "config.json").read_text())
         return config, load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
-        raise ValueError(
-            f"{folder}: not a whole tokenizer folder, {Path(error.filename).name} is missing"
-        ) from None
+        raise ValueError(f"{folder}: not a whole tokenizer folder, {Path(error.filename).name} is missing") from None
     except (json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"{folder}: a file of the tokenizer is broken: {error}") from None

@@ -56,9 +56,7 @@ class NearestCode(nn.Module):
         bound = 1 / config.codebook_size
         nn.init.uniform_(self.embedding.weight, -bound, bound)
         self.register_buffer("use", torch.zeros(config.codebook_size), persistent=False)
-        self.register_buffer(
-            "total", torch.zeros(config.codebook_size, config.codebook_dim), persistent=False
-        )
+        self.register_buffer("total", torch.zeros(config.codebook_size, config.codebook_dim), persistent=False)
         self.use: Tensor
         self.total: Tensor
 

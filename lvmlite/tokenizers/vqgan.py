@@ -50,9 +50,7 @@ class VQGANConfig:
             raise ValueError("multipliers must hold at least one number >= 1")
         for width in (self.channels * m for m in (1, *self.multipliers)):
             if width % norm_groups(width):
-                raise ValueError(
-                    f"a level of {width} channels cannot be split into {norm_groups(width)} groups"
-                )
+                raise ValueError(f"a level of {width} channels cannot be split into {norm_groups(width)} groups")
 
     @property
     def f(self) -> int:

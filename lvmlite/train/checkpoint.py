@@ -124,17 +124,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -
     }
 
 
-def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]
-) -> None:
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]) -> None:
     """Inverse of `optimizer_tensors`; a parameter without entries starts fresh."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             prefix = names[id(parameter)] + "/"
             mine = {
-                k[len(prefix) :]: v
-                for k, v in tensors.items()
-                if k.startswith(prefix) and "/" not in k[len(prefix) :]
+                k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix) and "/" not in k[len(prefix) :]
             }
             if mine:
                 optimizer.state[parameter] = {

@@ -38,9 +38,7 @@ class LanguageLearner:
         self.model, self.stream, self.config = model, stream, config
         self.validation, self.validation_batches, self.bf16 = validation or {}, validation_batches, bf16
         self.modules: dict[str, nn.Module] = {"model": model}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "language": adamw(model.named_parameters(), config.optim)
-        }
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"language": adamw(model.named_parameters(), config.optim)}
         self.device = model.lm_head.weight.device
 
     def phases(self, step: int) -> list[str]:

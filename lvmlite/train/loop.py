@@ -108,9 +108,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int, step: int):
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} after step {step}; run the same command to go on"
-        )
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; run the same command to go on")
         self.signal = number
 
 
@@ -188,9 +186,7 @@ class Trainer:
         for name, module in self.learner.modules.items():
             module.load_state_dict(under(f"module/{name}.", state.tensors))
         for name, optimizer in self.learner.optimizers.items():
-            checkpoint.load_optimizer_tensors(
-                optimizer, self.names, under(f"optimizer/{name}/", state.tensors)
-            )
+            checkpoint.load_optimizer_tensors(optimizer, self.names, under(f"optimizer/{name}/", state.tensors))
         for name, tensor in self.learner.extra_state().items():
             tensor.copy_(state.tensors[f"extra/{name}"])
         self.step = state.step
@@ -221,12 +217,8 @@ class Trainer:
                 done = self.step == config.steps
                 if done or (config.validate_every and self.step % config.validate_every == 0):
                     entry |= self.learner.validate()
-                if log and (
-                    done or self.step % config.log_every == 0 or "val_loss" in entry or "bad_batch" in entry
-                ):
-                    log.write(
-                        entry | window.rates(self.learner.unit) | {"memory_gb": round(peak_memory_gb(), 3)}
-                    )
+                if log and (done or self.step % config.log_every == 0 or "val_loss" in entry or "bad_batch" in entry):
+                    log.write(entry | window.rates(self.learner.unit) | {"memory_gb": round(peak_memory_gb(), 3)})
                 bar.update(self.step, f"loss {entry['loss']:.3f}")
                 if done or self.step % config.checkpoint_every == 0 or caught:
                     self.save()

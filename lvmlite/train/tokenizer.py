@@ -44,9 +44,7 @@ class TokenizerTrainConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         if self.start_codes_at >= self.steps:
-            raise ValueError(
-                f"start_codes_at {self.start_codes_at} is not before the last of {self.steps} steps"
-            )
+            raise ValueError(f"start_codes_at {self.start_codes_at} is not before the last of {self.steps} steps")
 
 
 class TokenizerLearner:

@@ -15,9 +15,7 @@ GREEDY = Sampling(temperature=0)
 
 def tiny(max_seq_len: int = 64, n_kv_heads: int = 2, codebook_size: int = K) -> Transformer:
     """Random, with a spread of logits that makes some codes likely and others not."""
-    config = ModelConfig(
-        dim=32, hidden_dim=64, n_layers=2, n_heads=2, n_kv_heads=n_kv_heads, max_seq_len=max_seq_len
-    )
+    config = ModelConfig(dim=32, hidden_dim=64, n_layers=2, n_heads=2, n_kv_heads=n_kv_heads, max_seq_len=max_seq_len)
     model = Transformer(config.resolve(codebook_size)).init_weights(seed=3, std=0.3)
     return model.requires_grad_(False)
 
@@ -256,9 +254,7 @@ def test_nothing_to_score_gives_nothing() -> None:
 
 def test_progress_counts_every_code() -> None:
     seen: list[tuple[int, int]] = []
-    Engine(tiny(), K).generate(
-        codes(8), codes(5, S), S, n_candidates=2, batch=4, progress=lambda *at: seen.append(at)
-    )
+    Engine(tiny(), K).generate(codes(8), codes(5, S), S, n_candidates=2, batch=4, progress=lambda *at: seen.append(at))
     assert seen[-1] == (80, 80)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 

@@ -74,8 +74,12 @@ def test_a_temperature_near_0_is_greedy_and_a_great_one_uniform() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_k": -1}]
-    + [{"top_p": 0}, {"top_p": 1.1}, {"top_p": float("nan")}, {"seed": -1}, {"seed": 2**64}],
+    [
+        *({"temperature": x} for x in (-1, float("nan"), float("inf"))),
+        *({"top_p": x} for x in (0, 1.1, float("nan"))),
+        *({"seed": x} for x in (-1, 2**64)),
+        {"top_k": -1},
+    ],
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):

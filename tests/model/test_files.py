@@ -189,7 +189,7 @@ def test_a_tied_head_is_named(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / WEIGHTS)
     del tensors["lm_head.weight"]
     save_file(tensors, tmp_path / WEIGHTS)
-    with pytest.raises(ValueError, match="lm_head.weight; the head is tied"):
+    with pytest.raises(ValueError, match=r"lm_head\.weight; the head is tied"):
         load_weights(tmp_path)
 
 

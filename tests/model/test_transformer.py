@@ -72,7 +72,7 @@ def test_the_cache_equals_the_full_forward(shape: dict[str, int], pieces: list[i
     cache = KVCache(model.arch, 3, 20, torch.float32, torch.device("cpu"))
     with torch.no_grad():
         got = torch.cat([model(piece, cache=cache) for piece in x.split(pieces, dim=1)], dim=1)
-        torch.testing.assert_close(got, model(x), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(got, model(x), atol=1e-4, rtol=1e-4)
     assert cache.length == 20
 
 

@@ -95,10 +95,7 @@ def pack(scenes: Sequence[Scene], device: str | torch.device = "cpu") -> Views:
     slots = 1 + max(len(s.shape) for s in scenes)
     rows = [_pack_scene(s, slots) for s in scenes]
     shape = np.concatenate([r.pop("shape_of_slot") for r in rows])
-    joined = {
-        k: torch.from_numpy(np.concatenate([r[k] for r in rows]).astype(np.float32)).to(device)
-        for k in rows[0]
-    }
+    joined = {k: torch.from_numpy(np.concatenate([r[k] for r in rows]).astype(np.float32)).to(device) for k in rows[0]}
     pairs = [np.nonzero(shape == s) for s in range(len(SHAPES))]
     look = [joined[k] if k in joined else joined.pop(f"look_{k}") for k in _LOOK]
     return Views(
@@ -167,9 +164,7 @@ def _plane_axes(views: Views, size: int) -> tuple[Tensor, Tensor]:
     return steps[None, None, :] * tan, -steps[None, :, None] * tan
 
 
-def _unit_rays(
-    views: Views, size: int, at: tuple[Tensor, Tensor] | None = None
-) -> tuple[list[Tensor], list[Tensor]]:
+def _unit_rays(views: Views, size: int, at: tuple[Tensor, Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
     """Origins (N, 1, 1) and directions (N, H, W) of rays in unit coordinates of slots `at`, or world ones."""
     matrix = views.to_unit[:, 0] if at is None else views.to_unit[at]
     x, y = _plane_axes(views, size)
@@ -256,9 +251,7 @@ def _signed_root(x: Tensor) -> Tensor:
 _INTERVALS = (_sphere_interval, _box_interval, _cylinder_interval)
 
 
-def _surface(
-    views: Views, size: int, depth: Tensor, slot: Tensor
-) -> tuple[list[Tensor], list[Tensor], _Lookup]:
+def _surface(views: Views, size: int, depth: Tensor, slot: Tensor) -> tuple[list[Tensor], list[Tensor], _Lookup]:
     """Normals in camera axes and unit coordinates of the hits, each 3 x (B, H, W), and `_LOOK` there."""
     x, y = _plane_axes(views, size)
     look = _Lookup(views, slot)
@@ -267,9 +260,7 @@ def _surface(
     normal = _unit_normals(look("shape")[0], unit)
     c = look("to_camera")
     seen = (slot != SKY).float()
-    turned = [
-        (c[3 * i] * normal[0] + c[3 * i + 1] * normal[1] + c[3 * i + 2] * normal[2]) * seen for i in range(3)
-    ]
+    turned = [(c[3 * i] * normal[0] + c[3 * i + 1] * normal[1] + c[3 * i + 2] * normal[2]) * seen for i in range(3)]
     return turned, unit, look
 
 
@@ -315,9 +306,7 @@ def _shade(views: Views, size: int, depth: Tensor, slot: Tensor) -> list[Tensor]
     sun = [per_view(views.sun[:, i]) for i in range(3)]
     up = [per_view(views.up[:, i]) for i in range(3)]
     facing = normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2]
-    lit = torch.where(_in_shadow(views, size, depth, slot), 0.0, facing.clamp(min=0)) * per_view(
-        views.sun_strength
-    )
+    lit = torch.where(_in_shadow(views, size, depth, slot), 0.0, facing.clamp(min=0)) * per_view(views.sun_strength)
     upward = normal[0] * up[0] + normal[1] * up[1] + normal[2] * up[2]
     light = lit + (0.75 + 0.25 * upward) * per_view(views.ambient)
 

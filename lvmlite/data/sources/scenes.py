@@ -114,9 +114,7 @@ def sample_scene(
     tan_half_fov = math.tan(math.radians(rng.uniform(*FIELDS_OF_VIEW)) / 2)
     extent = np.where(shape == 0, half[:, 0], np.sqrt((half**2).sum(1)))
     camera_rotation = _camera_rotation(azimuth, elevation)
-    fill = (
-        tan_half_fov * min(0.44 + 0.2 * count, 1.1) * rng.uniform(0.85, 1.1)
-    )  # a lone object is not shown huge
+    fill = tan_half_fov * min(0.44 + 0.2 * count, 1.1) * rng.uniform(0.85, 1.1)  # a lone object is not shown huge
     camera_position = _camera_position(position, extent, camera_rotation, fill, zoom)
     sun_azimuth, sun_elevation = math.radians(rng.uniform(-40, 40)), math.radians(rng.uniform(28, 62))
     sun = _direction(np.array(sun_azimuth), np.array(sun_elevation))
@@ -298,9 +296,7 @@ def _camera_position(
     """Positions (T, 3) at which most of every object, at all times, is within `fill` at depth 1."""
     target = position.mean((0, 1))
     offset = np.einsum("tki,tij->tkj", position - target, rotation)  # right, up, backwards of every object
-    distance = (
-        (np.abs(offset[..., :2]) + 0.6 * extent[:, None]) / fill + offset[..., 2:] + 0.7 * extent[:, None]
-    )
+    distance = (np.abs(offset[..., :2]) + 0.6 * extent[:, None]) / fill + offset[..., 2:] + 0.7 * extent[:, None]
     return target + rotation[:, :, 2] * (float(distance.max()) * zoom)[:, None]
 
 

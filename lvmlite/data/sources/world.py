@@ -178,9 +178,7 @@ def _clips(scenes: list[Scene], at_once: int) -> Iterator[list[Scene]]:
 def _annotate(scene: Scene, t: int, view: dict[str, np.ndarray]) -> dict[str, Any]:
     """One frame: copies of what was rendered, and what follows from which slot each pixel shows."""
     slot = view["slot"]
-    class_of_slot = np.array(
-        [CLASSES.index("ground"), *(3 + scene.shape), CLASSES.index("sky")], dtype=np.uint8
-    )
+    class_of_slot = np.array([CLASSES.index("ground"), *(3 + scene.shape), CLASSES.index("sky")], dtype=np.uint8)
     assert SKY == -1  # the last entry
     classes = class_of_slot[slot]
     instances = np.maximum(slot, 0).astype(np.uint16)

@@ -24,9 +24,7 @@ WRONG = ("all classes", "two smallest")
 def binding_kinds(bench: Bench, source: str) -> list[str]:
     """Kinds of class ids whose test pictures are stored with test palettes too."""
     return [
-        kind
-        for kind in bench.kinds(source)
-        if "miou" in bench.tasks[kind].metrics and bench.variants(kind, source) > 1
+        kind for kind in bench.kinds(source) if "miou" in bench.tasks[kind].metrics and bench.variants(kind, source) > 1
     ]
 
 

@@ -40,13 +40,13 @@ def _values(stack: np.ndarray) -> np.ndarray:
     return np.rint(stack.mean(0)).astype(stack.dtype)
 
 
-_RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {  # metric -> rule, axes of one pixel's value
-    "miou": (_classes, 0),
-    "depth_absrel": (_depth, 0),
-    "depth_absrel_aligned": (_depth, 0),
-    "normal_angle": (_directions, 1),
-    "edge_f1": (_lines, 0),
-    "psnr": (_values, -1),
+_RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "miou": _classes,
+    "depth_absrel": _depth,
+    "depth_absrel_aligned": _depth,
+    "normal_angle": _directions,
+    "edge_f1": _lines,
+    "psnr": _values,
 }
 
 
@@ -55,13 +55,10 @@ def constants(metric: str, annotations: Sequence[np.ndarray]) -> dict[str, np.nd
 
     Args:
         metric: the kind's first.
-        annotations: maps of one shape, of train.
+        annotations: of train, (H, W) or (H, W, C), all of one shape.
     """
     if metric not in _RULES:
         return {}
-    rule, axes = _RULES[metric]
-    stack = np.stack(annotations)
-    per_pixel = rule(stack)
-    value = stack.shape[3:] if axes < 0 else stack.shape[stack.ndim - axes :]
-    single = rule(stack.reshape(-1, *value))
+    rule, stack = _RULES[metric], np.stack(annotations)
+    per_pixel, single = rule(stack), rule(stack.reshape(-1, *stack.shape[3:]))
     return {"constant": np.broadcast_to(single, per_pixel.shape), "constant per pixel": per_pixel}

@@ -1,0 +1,5 @@
+"""`python -m lvmlite`."""
+
+from lvmlite.cli import main
+
+main()

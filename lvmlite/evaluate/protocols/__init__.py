@@ -1,0 +1,31 @@
+"""Protocols: what is measured of a model, and how. A new one is a file and a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lvmlite.evaluate.protocols.base import Protocol
+from lvmlite.evaluate.protocols.gallery import Gallery, GalleryConfig
+from lvmlite.evaluate.protocols.ladder import Ladder, LadderConfig
+from lvmlite.evaluate.protocols.next_frame import NextFrame, NextFrameConfig
+from lvmlite.evaluate.protocols.reconstruction import Reconstruction, ReconstructionConfig
+from lvmlite.evaluate.protocols.segmentation import Segmentation, SegmentationConfig
+
+PROTOCOLS: dict[str, tuple[type[Any], type[Any]]] = {
+    "ladder": (LadderConfig, Ladder),
+    "next_frame": (NextFrameConfig, NextFrame),
+    "reconstruction": (ReconstructionConfig, Reconstruction),
+    "segmentation": (SegmentationConfig, Segmentation),
+    "gallery": (GalleryConfig, Gallery),
+}
+
+
+def protocol_configs() -> dict[str, type[Any]]:
+    """The table that recipes are read with: `recipe.one_of("protocol", protocol_configs)`."""
+    return {name: config for name, (config, _) in PROTOCOLS.items()}
+
+
+def build_protocol(config: Any) -> Protocol:
+    """The protocol of a config of PROTOCOLS, chosen by its field `protocol`."""
+    protocol: Protocol = PROTOCOLS[config.protocol][1](config)
+    return protocol
