@@ -262,11 +262,9 @@ def show_flops(args: argparse.Namespace) -> None:
     from lvmlite.model.flops import forward_flops
     from lvmlite.model.transformer import PRESETS, ModelConfig
 
-    if args.preset is not None and args.preset not in PRESETS:
-        raise ValueError(f"no preset '{args.preset}': the presets are {', '.join(PRESETS)}")
     print(f"{'preset':<8}{'parameters':>12}" + "".join(f"{f'fwd TFLOPs at {c}':>22}" for c in args.context))
     for preset in [args.preset] if args.preset else PRESETS:
-        arch = ModelConfig(preset=preset, max_seq_len=max(args.context)).resolve(args.codebook_size)
+        arch = ModelConfig(preset, max_seq_len=max(args.context)).resolve(args.codebook_size)
         costs = "".join(f"{forward_flops(arch, c) / 1e12:>22.3g}" for c in args.context)
         print(f"{preset:<8}{f'{arch.n_parameters / 1e6:.1f} M':>12}{costs}")
 

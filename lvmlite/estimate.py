@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 from lvmlite.data.build import available_kinds, draw_sample
 from lvmlite.data.sources.base import Reject, Source
-from lvmlite.devices import use_bf16
+from lvmlite.devices import peak_memory_gb, use_bf16
 from lvmlite.images import Unreadable
 from lvmlite.model.transformer import Transformer
 from lvmlite.tasks import build_task
@@ -29,17 +29,18 @@ from lvmlite.train.optim import adamw
 if TYPE_CHECKING:
     from lvmlite.pipeline import Pipeline
 
-TRIED = 12  # samples of a source that are drawn to time it
+TRIED = 32  # samples of a source that are drawn to time it
 
 
 @dataclass
 class Estimate:
-    """One step: `work` in words, seconds, and bytes it leaves on disk."""
+    """One step: `work` in words, seconds, bytes it leaves on disk, and the most GB held while it was tried."""
 
     step: str
     work: str
     seconds: float
     disk: float = 0.0
+    memory: float = field(default_factory=peak_memory_gb)
 
 
 def median_seconds(work: Callable[[], Any], device: torch.device, n: int = 3) -> float:
@@ -106,6 +107,7 @@ def try_source(source: Source, config: Any, pipeline: Pipeline) -> tuple[int, fl
     parts = source.parts()
     n = sum(len(part.items) for part in parts) * getattr(config, "crops", 1)
     n = min(n, getattr(config, "max_samples", None) or n)
+    next(iter(source.samples(parts[0])), None)  # warms up
     begun, drawn, tried = time.perf_counter(), 0, 0
     for sample in itertools.islice((s for part in parts for s in source.samples(part)), TRIED):
         tried += 1

@@ -1,4 +1,4 @@
-"""A run: pixels -> tokenizer -> tokens -> stages -> model folder -> cost -> evaluation -> report.
+"""A run: pixels -> tokenizer -> tokens -> stages -> model folder -> evaluation -> report.
 
 In: a `Recipe`. Out: the run folder. Every step is keyed by a hash of its own config and of the keys it stands on;
 a finished step with the same key is skipped, an interrupted one goes on where it was. A step whose recipe changed is
@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,13 +33,12 @@ from lvmlite.devices import peak_memory_gb, pick_device, use_bf16
 from lvmlite.evaluate.bench import Bench
 from lvmlite.evaluate.protocols import protocol_configs
 from lvmlite.evaluate.results import Result
-from lvmlite.evaluate.runner import evaluate, write_results
+from lvmlite.evaluate.runner import evaluate
 from lvmlite.generate.folder import export_model
 from lvmlite.generate.lvm import LVM
 from lvmlite.model.transformer import Transformer
 from lvmlite.report import hero, write_report
 from lvmlite.schema import Recipe, StageConfig
-from lvmlite.study import measure_cost
 from lvmlite.tasks import build_task
 from lvmlite.tokenizers import build_tokenizer, load_tokenizer
 from lvmlite.tokenizers.base import Tokenizer, save_tokenizer
@@ -118,8 +117,6 @@ class Pipeline:
             add(f"stage {stage.name}", own, work, f"stages/{stage.name}", trained=True)
         if config.stages:
             add("model", {"kinds": list(data.kinds)}, self.export, "model")
-            if config.cost is not None:
-                add("cost", plain["cost"], self.cost, "cost")
             if config.evaluate:
                 add("evaluate", plain["evaluate"], self.evaluate, "evaluation")
             add("report", {"version": __version__}, self.report, "report")
@@ -297,7 +294,8 @@ class Pipeline:
         folder = self.out / "stages" / stage.name
         self.trainer(learner, stage.train, folder, f"stage {stage.name}").run()
         last = learner.validate()["val_loss"]
-        return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {np.log(model.arch.codebook_size):.2f})"
+        chance = float(np.log(model.arch.codebook_size))
+        return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {chance:.2f})"
 
     def trained_weights(self, stage: StageConfig) -> dict[str, torch.Tensor]:
         state, _ = checkpoint.latest(self.out / "stages" / stage.name / "checkpoints")
@@ -348,31 +346,25 @@ class Pipeline:
             licences[kind] = pixels.info.sources[shard.info.source]["licence"]
         return found, licences
 
-    def cost(self) -> str:
-        assert self.config.cost is not None
-        result = measure_cost(self.config.cost, self.device)
-        (self.out / "cost").mkdir(exist_ok=True)
-        write_json(self.out / "cost" / "result.json", asdict(result))
-        ratio = result.values["speedup_per_token"]
-        assert isinstance(ratio, float)
-        return f"a token costs {ratio:.2f}x as much in the long context"
-
     def evaluate(self) -> str:
         lvm = LVM.load(self.out / "model", str(self.device))
         sources = {source.name: source for source in self.open_sources()}
         tokens, pixels = Store.open(self.out / "tokens"), Store.open(self.out / "pixels")
         bench = Bench(lvm, tokens, pixels, sources, self.out, self.config.seed)
-        with self.bar("evaluating", 0, "steps") as bar:
-            results = evaluate(bench, self.config.evaluate, self.out, progress=lambda what, n, _: bar.update(n, what))
-        if (file := self.out / "cost" / "result.json").exists():
-            results.append(recipe.build(Result, json.loads(file.read_text(encoding="utf-8")), file=str(file)))
         about = {
             "recipe": self.config.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": __version__,
             "peak_memory_gb": round(peak_memory_gb(), 2),
         }
-        write_results(self.out, results, bench, about)
+        with self.bar("evaluating", 0, "steps") as bar:
+            results = evaluate(
+                bench,
+                self.config.evaluate,
+                self.out,
+                about=about,
+                progress=lambda what, n, total: bar.update(n, what),
+            )
         return ", ".join(f"{result.protocol} {result.seconds:.0f} s" for result in results)
 
     def report(self) -> str:

@@ -18,7 +18,6 @@ from lvmlite.evaluate.protocols import protocol_configs
 from lvmlite.images import Geometry
 from lvmlite.model.transformer import ModelConfig
 from lvmlite.recipe import Range, one_of
-from lvmlite.study import CostConfig
 from lvmlite.tasks import TASK_CONFIGS
 from lvmlite.tokenizers import tokenizer_configs
 from lvmlite.tokenizers.vqgan import VQGANConfig
@@ -99,7 +98,6 @@ class Recipe:
     Attributes:
         name: in reports; out: the run folder.
         seed: of everything drawn; device: "auto", "cpu", "cuda", "mps".
-        cost: measure single images against long sequences on this machine; null leaves it out.
         evaluate: protocols; empty writes a report of the training alone.
     """
 
@@ -109,7 +107,6 @@ class Recipe:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     stages: list[StageConfig] = field(default_factory=list)
-    cost: CostConfig | None = None
     evaluate: list[Any] = field(default_factory=list, metadata=one_of("protocol", protocol_configs))
     seed: Annotated[int, Range(0)] = 0
     device: str = "auto"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +92,7 @@ class Architecture:
 class ModelConfig:
     """A preset, any of its numbers overridden. The vocabulary follows from the tokenizer."""
 
-    preset: Literal["pico", "micro", "nano", "100m", "300m", "600m", "1b", "3b", "7b"] = "nano"
+    preset: str = "nano"
     dim: Annotated[int, Range(2)] | None = None
     hidden_dim: Annotated[int, Range(1)] | None = None
     n_layers: Annotated[int, Range(1)] | None = None
@@ -101,6 +101,10 @@ class ModelConfig:
     max_seq_len: Annotated[int, Range(1)] = 4096
     rope_theta: Annotated[float, Range(1)] = 1e4
     norm_eps: Annotated[float, Range(0)] = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"no preset '{self.preset}'; the presets are {', '.join(PRESETS)}")
 
     def resolve(self, codebook_size: int) -> Architecture:
         """The architecture for a tokenizer of `codebook_size` codes. Raises ValueError if numbers do not fit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lvmlite.evaluate.protocols.base import Protocol
+from lvmlite.evaluate.protocols.cost import Cost, CostConfig
 from lvmlite.evaluate.protocols.gallery import Gallery, GalleryConfig
 from lvmlite.evaluate.protocols.ladder import Ladder, LadderConfig
 from lvmlite.evaluate.protocols.next_frame import NextFrame, NextFrameConfig
@@ -17,6 +18,7 @@ PROTOCOLS: dict[str, tuple[type[Any], type[Any]]] = {
     "reconstruction": (ReconstructionConfig, Reconstruction),
     "segmentation": (SegmentationConfig, Segmentation),
     "gallery": (GalleryConfig, Gallery),
+    "cost": (CostConfig, Cost),
 }
 
 

@@ -26,11 +26,11 @@ def credit(scores: np.ndarray, true: int) -> float:
 
 
 def nats(logp: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean -log p over the first row of tokens, and over the rest: (..., S) -> two (...). A nan token is left out.
+    """Mean -log p over the first row of tokens, and over the rest: (..., S) -> two (...).
 
     The first row is apart because under teacher forcing the first tokens reveal the task.
     """
-    return -np.nanmean(logp[..., :columns], -1), -np.nanmean(logp[..., columns:], -1)
+    return -logp[..., :columns].mean(-1), -logp[..., columns:].mean(-1)
 
 
 def share(credits: np.ndarray) -> tuple[float, float, float]:

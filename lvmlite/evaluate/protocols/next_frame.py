@@ -16,7 +16,6 @@ import numpy as np
 
 from lvmlite.evaluate.bench import Bench, Frame
 from lvmlite.evaluate.protocols.base import Progress, Protocol
-from lvmlite.evaluate.protocols.likelihood import nats
 from lvmlite.evaluate.results import Curve, Result, Table, Value
 from lvmlite.generate.sampling import Sampling
 from lvmlite.metrics import METRICS, Metric, bootstrap, mean_interval
@@ -149,7 +148,7 @@ def _likelihood(bench: Bench, clips: list[list[Frame]]) -> tuple[np.ndarray, np.
         string = codes[:, codes.shape[1] - 1 - n :].reshape(len(clips), -1)
         logp = bench.engine.logprobs(np.zeros(0, np.int64), string)[:, -bench.size :].astype(np.float64)
         first.append(-logp[:, 0])
-        rest.append(nats(logp, 1)[1])
+        rest.append(-logp[:, 1:].mean(1))
     return np.stack(first), np.stack(rest)
 
 

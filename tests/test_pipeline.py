@@ -1,0 +1,157 @@
+"""The whole of a run, tiny: what it leaves, that it skips what is done, and what it does when killed or changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lvmlite
+from lvmlite.data.store import Store, sha256
+from lvmlite.estimate import estimate, estimate_lines
+from lvmlite.pipeline import Pipeline
+from lvmlite.schema import load_recipe
+
+RECIPE = Path(__file__).parent / "tiny.yaml"
+
+
+def tiny(out: Path, *settings: str) -> Pipeline:
+    return Pipeline(load_recipe(RECIPE, [f"out={out}", *settings]), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    tiny(out).run()
+    return out
+
+
+def weights(run: Path) -> dict[str, str]:
+    """Checksums of everything a run has learned and built."""
+    files = [run / "model/model.safetensors", run / "tokenizer/final/model.safetensors"]
+    files += sorted((run / "tokens").glob("*/*.npy")) + sorted((run / "pixels").glob("*/*.npy"))
+    return {str(file.relative_to(run)): sha256(file) for file in files}
+
+
+def command(out: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "lvmlite", "run", str(RECIPE), f"out={out}", "--quiet", *words]
+
+
+def test_a_run_leaves_everything_that_design_names(run: Path) -> None:
+    for name in (
+        "recipe.yaml", "steps.json", "results.json", "report/index.html", "report/hero.png", "pixels/store.json",
+        "tokens/store.json", "tokenizer/final/config.json", "stages/single/log.jsonl", "stages/sequences/log.jsonl",
+        "model/config.json", "model/lvmlite.json", "model/codes.safetensors", "model/tokenizer/model.safetensors",
+        "model/prompts/seg/0-image.png",
+    ):  # fmt: skip
+        assert (run / name).is_file(), name
+    steps = [step["step"] for step in json.loads((run / "steps.json").read_text())]
+    assert steps == [
+        "pixels", "tokenizer", "tokens", "stage single", "stage sequences", "model", "evaluate", "report",
+    ]  # fmt: skip
+    results = json.loads((run / "results.json").read_text())
+    assert [r["protocol"] for r in results["results"]] == [
+        "gallery", "ladder", "next_frame", "reconstruction", "segmentation", "cost",
+    ]  # fmt: skip
+    assert Store.open(run / "tokens").verify() == []
+
+
+def test_tokens_are_those_of_the_pictures(run: Path) -> None:
+    from lvmlite.tokenizers import load_tokenizer
+    from lvmlite.tokenizers.base import encode_pictures
+
+    tokens, pixels = Store.open(run / "tokens"), Store.open(run / "pixels")
+    tokenizer = load_tokenizer(run / "tokenizer/final")
+    for a, b in zip(tokens.shards, pixels.shards, strict=True):
+        for kind in a.info.columns:
+            assert np.array_equal(a.column(kind), encode_pictures(tokenizer, np.array(b.column(kind))))
+
+
+def test_the_model_can_be_prompted_and_read_by_transformers(run: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    lvm = lvmlite.load(str(run / "model"), device="cpu")
+    pixels = Store.open(run / "pixels").select("test", ["world"])[0]
+    a, a_seg, b = pixels.column("image")[0], pixels.column("seg")[0], pixels.column("image")[1]
+    out = lvm.complete([a, a_seg, b], seed=3)
+    assert out[0].size == (32, 32)
+    assert np.array_equal(out.tokens, lvm.complete([a, a_seg, b], seed=3).tokens)
+    assert out.read("seg").shape == (32, 32)
+    assert 1 < lvm.perplexity([a, a_seg, b], [pixels.column("seg")[1]]) < 1e4
+    theirs = LlamaForCausalLM.from_pretrained(run / "model").eval()
+    tokens = torch.randint(64, (2, 48), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        difference = (theirs(tokens).logits - lvm.model(tokens)).abs().max()
+    assert float(difference) < 1e-4
+
+
+def test_finished_steps_are_skipped_and_only_changed_ones_done_again(run: Path) -> None:
+    before = weights(run)
+    assert all(step["skipped"] for step in tiny(run).run())
+    assert all(step["skipped"] for step in tiny(run, "stages[0].train.log_every=1", "data.workers=2").run())
+    changed = tiny(run, "evaluate=[{protocol: reconstruction, n_pictures: 3}]").run()
+    assert [step["step"] for step in changed if not step["skipped"]] == ["evaluate", "report"]
+    again = tiny(run).run()
+    assert [step["step"] for step in again if not step["skipped"]] == ["evaluate", "report"]
+    assert weights(run) == before
+
+
+def test_trained_weights_of_another_recipe_are_not_replaced_unasked(run: Path) -> None:
+    before = weights(run)
+    with pytest.raises(ValueError, match=r"trained by another recipe .*stage single.*steps: 6 -> 7.*--overwrite"):
+        tiny(run, "stages[0].train.steps=7").run()
+    assert weights(run) == before
+
+
+def test_the_same_seed_gives_the_same_run_and_another_gives_another(run: Path, tmp_path: Path) -> None:
+    tiny(tmp_path / "a", "evaluate=[]").run("model")
+    assert weights(tmp_path / "a") == weights(run)
+    tiny(tmp_path / "b", "seed=1", "evaluate=[]").run("tokenizer")
+    files = "tokenizer/final/model.safetensors"
+    assert sha256(tmp_path / "b" / files) != sha256(run / files)
+
+
+def test_killed_at_any_moment_and_run_again_ends_with_the_same_bits(run: Path, tmp_path: Path) -> None:
+    """Real processes, real SIGKILLs: while drawing, in both kinds of training, while encoding; then once to the end."""
+    out = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    milestones = ["steps/pixels.json", "tokenizer/checkpoints/step-2", "tokens/parts", "stages/single/checkpoints/step-2",
+                  "stages/sequences/checkpoints/step-4"]  # fmt: skip
+    words = ["evaluate=[]"]
+    killed = 0
+    for milestone in milestones:
+        process = subprocess.Popen(command(out, *words), env=environment, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and not (out / milestone).exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed >= 3
+    done = subprocess.run(command(out, *words), env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert weights(out) == weights(run)
+
+
+def test_the_estimate_names_every_costly_step(tmp_path: Path) -> None:
+    pipeline = tiny(tmp_path / "new")
+    lines = "\n".join(estimate_lines(estimate(pipeline)))
+    for word in (
+        "pixels",
+        "tokenizer",
+        "tokens",
+        "6 steps of 8 x 16 = 768 tokens",
+        "6 steps of 4 x 64",
+        "in all",
+        "memory",
+    ):
+        assert word in lines
+    assert not (tmp_path / "new").exists()
