@@ -120,10 +120,10 @@ def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None
 
     pipeline = Pipeline(config, quiet=args.quiet, overwrite=args.overwrite)
     if getattr(args, "dry_run", False):
-        print("\n".join(estimate_lines(estimate(pipeline))))
+        print("\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo()))))
         return
     if not args.quiet and not until and distributed.is_main():
-        print("\n".join(estimate_lines(estimate(pipeline))), file=sys.stderr, flush=True)
+        print("\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo()))), file=sys.stderr, flush=True)
     pipeline.run(until)
     distributed.stop()
     if not until and distributed.is_main():
@@ -217,7 +217,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lvmlite.pipeline import evaluate_model
+    from lvmlite.steps import evaluate_model
 
     run = Path(args.data) if args.data else Path(args.model).parent
     out = Path(args.out) if args.out else run / "evaluate"

@@ -25,8 +25,14 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device '{name}' is unknown: use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device '{name}' is unknown: use auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device '{name}' was asked for, but PyTorch finds no GPU: use device=cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device '{name}' was asked for, but there are only {torch.cuda.device_count()} GPUs, from cuda:0"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device 'mps' was asked for, but PyTorch finds none: use device=cpu or auto")
     return device
@@ -52,7 +58,9 @@ def cpu_flags() -> set[str]:
 
 
 def peak_memory_gb() -> float:
-    """The most memory this process has held, in GB."""
+    """The most memory this process has held, in GB; 0 on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return 0.0
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

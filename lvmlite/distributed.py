@@ -48,11 +48,32 @@ def barrier() -> None:
 
 def total(value: float, device: torch.device) -> float:
     """The sum of a number over all ranks."""
+    return totals([value], device)[0]
+
+
+def totals(values: list[float], device: torch.device) -> list[float]:
+    """The sum of each number over all ranks, in one message."""
+    if world_size() == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def largest(value: float, device: torch.device) -> float:
+    """The largest of a number over all ranks."""
     if world_size() == 1:
         return value
-    tensor = torch.tensor(value, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    dist.all_reduce(tensor)
+    tensor = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return float(tensor)
+
+
+def broadcast_(tensors: Iterable[Tensor]) -> None:
+    """Make tensors those of rank 0, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
 
 
 def sum_(tensors: Iterable[Tensor]) -> None:
@@ -66,4 +87,4 @@ def sum_(tensors: Iterable[Tensor]) -> None:
         flat = torch.cat([tensor.reshape(-1) for tensor in same])
         dist.all_reduce(flat)
         for tensor, part in zip(same, flat.split([tensor.numel() for tensor in same])):
-            tensor.copy_(part.view_as(tensor))
+            tensor.copy_(part.view(tensor.shape))

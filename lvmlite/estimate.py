@@ -27,7 +27,7 @@ from lvmlite.train.losses import reconstruction_loss
 from lvmlite.train.optim import adamw
 
 if TYPE_CHECKING:
-    from lvmlite.pipeline import Pipeline
+    from lvmlite.steps import Work
 
 TRIED = 32  # samples of a source that are drawn to time it
 
@@ -55,20 +55,19 @@ def median_seconds(work: Callable[[], Any], device: torch.device, n: int = 3) ->
     return sorted(times[1:])[n // 2]
 
 
-def estimate(pipeline: Pipeline) -> list[Estimate]:
-    """An estimate of every step that is not done yet."""
-    todo = {step.name for step in pipeline.steps if not pipeline.is_done(step)}
-    config, device = pipeline.config, pipeline.device
+def estimate(work: Work, todo: set[str]) -> list[Estimate]:
+    """An estimate of every costly step among those to do, by name."""
+    config, device = work.config, work.device
     found = []
-    pictures, seconds = drawing(pipeline) if todo & {"pixels", "tokens"} else (0, 0.0)
+    pictures, seconds = drawing(work) if todo & {"pixels", "tokens"} else (0, 0.0)
     size = config.data.geometry.size
     if "pixels" in todo:
         found.append(Estimate("pixels", f"about {pictures:,} pictures", seconds, pictures * 3.0 * size**2))
     if "tokenizer" in todo:
         train = config.tokenizer.train
-        each = tokenizer_step(pipeline)
-        work = f"{train.steps:,} steps of {train.batch_size} pictures"
-        found.append(Estimate("tokenizer", work, train.steps * each))
+        each = tokenizer_step(work)
+        what = f"{train.steps:,} steps of {train.batch_size} pictures"
+        found.append(Estimate("tokenizer", what, train.steps * each))
     if config.tokenizer.path:
         tokenizer = load_tokenizer(config.tokenizer.path, device)
     else:
@@ -83,26 +82,26 @@ def estimate(pipeline: Pipeline) -> list[Estimate]:
     for stage in config.stages:
         if f"stage {stage.name}" in todo:
             context = stage.data.pictures * tokenizer.n_tokens
-            each = language_step(pipeline, stage, context, tokenizer.codebook_size)
+            each = language_step(work, stage, context, tokenizer.codebook_size)
             total = stage.train.steps * stage.train.batch_size * context
-            work = f"{stage.train.steps:,} steps of {stage.train.batch_size} x {context} = {total:,} tokens"
-            found.append(Estimate(f"stage {stage.name}", work, stage.train.steps * each))
+            what = f"{stage.train.steps:,} steps of {stage.train.batch_size} x {context} = {total:,} tokens"
+            found.append(Estimate(f"stage {stage.name}", what, stage.train.steps * each))
     return found
 
 
-def drawing(pipeline: Pipeline) -> tuple[int, float]:
+def drawing(work: Work) -> tuple[int, float]:
     """Pictures of all sources, and seconds to draw them, from a few samples of each."""
     pictures, seconds = 0, 0.0
-    for source, config in zip(pipeline.open_sources(), pipeline.config.data.sources):
-        n, drawn, spent = try_source(source, config, pipeline)
+    for source, config in zip(work.open_sources(), work.config.data.sources):
+        n, drawn, spent = try_source(source, config, work)
         pictures += round(n * drawn)
         seconds += n * spent
     return pictures, seconds
 
 
-def try_source(source: Source, config: Any, pipeline: Pipeline) -> tuple[int, float, float]:
+def try_source(source: Source, config: Any, work: Work) -> tuple[int, float, float]:
     """Samples in a source, pictures per sample, and seconds per sample."""
-    data = pipeline.config.data
+    data = work.config.data
     tasks = {kind: build_task(task) for kind, task in data.kinds.items()}
     parts = source.parts()
     n = sum(len(part.items) for part in parts) * getattr(config, "crops", 1)
@@ -122,10 +121,10 @@ def try_source(source: Source, config: Any, pipeline: Pipeline) -> tuple[int, fl
     return n, drawn / max(1, tried), spent / max(1, tried)
 
 
-def tokenizer_step(pipeline: Pipeline) -> float:
+def tokenizer_step(work: Work) -> float:
     """Seconds of an optimiser step of the tokenizer."""
-    config, device = pipeline.config.tokenizer, pipeline.device
-    size = pipeline.config.data.geometry.size
+    config, device = work.config.tokenizer, work.device
+    size = work.config.data.geometry.size
     tokenizer: Any = build_tokenizer(config.net, size).to(device)
     optimizer = adamw(tokenizer.named_parameters(), config.train.optim)
     x = to_float(np.zeros((config.train.batch_size, size, size, 3), np.uint8), device)
@@ -141,9 +140,9 @@ def tokenizer_step(pipeline: Pipeline) -> float:
     return median_seconds(step, device)
 
 
-def language_step(pipeline: Pipeline, stage: Any, context: int, codebook_size: int) -> float:
+def language_step(work: Work, stage: Any, context: int, codebook_size: int) -> float:
     """Seconds of an optimiser step of a stage."""
-    config, device = pipeline.config, pipeline.device
+    config, device = work.config, work.device
     model = Transformer(config.model.resolve(codebook_size)).init_weights(0).to(device)
     optimizer = adamw(model.named_parameters(), stage.train.optim)
     size = stage.train.micro_batch_size or stage.train.batch_size

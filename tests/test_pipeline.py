@@ -143,7 +143,7 @@ def test_killed_at_any_moment_and_run_again_ends_with_the_same_bits(run: Path, t
 
 def test_the_estimate_names_every_costly_step(tmp_path: Path) -> None:
     pipeline = tiny(tmp_path / "new")
-    lines = "\n".join(estimate_lines(estimate(pipeline)))
+    lines = "\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo())))
     for word in (
         "pixels",
         "tokenizer",

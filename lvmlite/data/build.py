@@ -2,41 +2,65 @@
 
 In: sources, kinds, a geometry, and for tokens a tokenizer. Out: a PixelStore, a TokenStore, and rejects.jsonl.
 
-The unit of work is a source's part. A part is drawn into pixel shards (one per split and set of kinds), and pixel
-shards are encoded into token shards; both are published by a rename. So a killed build continues where it was and
-ends with the same bytes, whatever the number of worker processes, and re-tokenizing starts from the pixels.
+The unit of work is a source's part. A part is drawn into pixel shards (one per split and set of kinds), and each pixel
+shard is encoded into a token shard. Both are published by a rename; then `parts/<part>.json` says what was done, with a
+fingerprint of all that decided it. So a killed build continues where it was and ends with the same bytes, whatever the
+number of worker processes; what was drawn or encoded otherwise, or is no longer there, is done again; and re-tokenizing
+starts from the pixels. One process builds a store, others wait for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+import re
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lvmlite.data.parts import (
+    Progress,
+    building,
+    check_keys,
+    file_name,
+    fingerprint,
+    mark,
+    n_pictures,
+    nothing_readable,
+    publish,
+    read_record,
+    read_rejects,
+    write_record,
+    write_rejects,
+)
 from lvmlite.data.sources.base import Part, Reject, Source
-from lvmlite.data.store import Shard, ShardInfo, ShardWriter, Store, StoreInfo, write_json
+from lvmlite.data.store import Shard, ShardInfo, ShardWriter, Store, StoreInfo
 from lvmlite.images import Geometry, Unreadable
 from lvmlite.sample import Sample
 from lvmlite.tasks.base import Task
 from lvmlite.tokenizers.base import Tokenizer, encode_pictures
 
 IMAGE = "image"
-Progress = Callable[[int, int, str], None]  # done, total, what
+RESERVED = (IMAGE, "samples")  # <shard>/samples.npy is not a kind
+CHUNK_BYTES = 2**25  # of pictures read at once to be encoded
 
 
 def stable_rng(seed: int, *names: str | int) -> np.random.Generator:
     """A generator that depends on the seed and the names only."""
     digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+# --- pictures of a sample
 
 
 def draw_sample(
@@ -75,46 +99,96 @@ def available_kinds(sample: Sample, kinds: Mapping[str, Task], wanted: list[str]
     return {name: task for name, task in chosen.items() if task.annotation is None or task.annotation in present}
 
 
-def draw_part(
-    source: Source,
-    part: Part,
-    kinds: Mapping[str, Task],
-    wanted: list[str] | None,
-    geometry: Geometry,
-    seed: int,
-    out: Path,
-) -> dict[str, Any]:
-    """Draw one part into pixel shards under `out`; its record, also written to `out/parts`, is the mark of done."""
-    writers: dict[tuple[str, tuple[str, ...]], ShardWriter] = {}
-    rejects: list[dict[str, str]] = []
-    try:
-        for sample in source.samples(part):
-            if isinstance(sample, Reject):
-                rejects.append({"source": source.name, "key": sample.key, "reason": sample.reason})
-                continue
-            try:
-                mine = available_kinds(sample, kinds, wanted)
-                pictures = draw_sample(sample, mine, geometry, seed)
-            except Unreadable as error:
-                rejects.append({"source": source.name, "key": sample.key, "reason": error.reason})
-                continue
-            bucket = (sample.split, tuple(mine))
-            if bucket not in writers:
-                name = f"{source.name}-{part.name}-{sample.split}-{len(writers)}"
-                columns = {IMAGE: 1} | {kind: task.variants for kind, task in mine.items()}
-                writers[bucket] = ShardWriter(out / name, source.name, sample.split, columns)
-            writer = writers[bucket]
-            writer.add_sample(sample.key, sample.group, sample.category, len(sample.frames))
-            for (kind, v), rows in pictures.items():
-                writer.append(kind, v, rows)
-        infos = [writer.finish() for writer in writers.values()]
-    except BaseException:
-        for writer in writers.values():
-            writer.__exit__(BaseException, None, None)
-        raise
-    record = {"shards": [asdict(info) for info in infos], "rejects": rejects}
-    write_json(out / "parts" / f"{source.name}-{part.name}.json", record)
-    return record
+# --- parts of a source
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part to draw. `name` is a safe file name, unique in the store; `fingerprint` is of all that decides it."""
+
+    source: int
+    part: Part
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What all jobs share; sent to each worker once."""
+
+    sources: Sequence[Source]
+    kinds: Mapping[str, Task]
+    only: Mapping[str, list[str]]
+    geometry: Geometry
+    seed: int
+    out: Path
+
+    def draw(self, job: Job) -> dict[str, Any]:
+        """Draw a part into pixel shards; its record, also written to `parts/`, is the mark of done."""
+        source = self.sources[job.source]
+        writers: dict[tuple[str, tuple[str, ...]], ShardWriter] = {}
+        rejects: list[dict[str, str]] = []
+        seen: set[str] = set()
+        try:
+            for sample in source.samples(job.part):
+                reason = sample.reason if isinstance(sample, Reject) else self.add(sample, seen, writers, job.name)
+                if reason is not None:
+                    rejects.append({"source": source.name, "key": sample.key, "reason": reason})
+            infos = [writer.finish() for writer in writers.values()]
+        finally:
+            for writer in writers.values():
+                writer.abandon()
+        return write_record(self.out, job.name, job.fingerprint, infos, rejects)
+
+    def add(
+        self, sample: Sample, seen: set[str], writers: dict[tuple[str, tuple[str, ...]], ShardWriter], part: str
+    ) -> str | None:
+        """Write one sample to the shard of its split and kinds, or say why it cannot be."""
+        if sample.key in seen:
+            return "duplicate key"
+        seen.add(sample.key)
+        if len(sample.frames) == 0:
+            return "no frames"
+        try:
+            if len(sample.frames) == 1:
+                sample = replace(sample, frames=[sample.frames[0]])  # decoded once
+            kinds = available_kinds(sample, self.kinds, self.only.get(sample.source))
+            pictures = draw_sample(sample, kinds, self.geometry, self.seed)
+        except Unreadable as error:
+            return error.reason
+        bucket = (sample.split, tuple(kinds))
+        if bucket not in writers:
+            folder = self.out / f"{part}.{sample.split}.{len(writers)}"
+            columns = {IMAGE: 1} | {kind: task.variants for kind, task in kinds.items()}
+            writers[bucket] = ShardWriter(folder, sample.source, sample.split, columns)
+        writers[bucket].add_sample(sample.key, sample.group, sample.category, len(sample.frames))
+        for (kind, v), rows in pictures.items():
+            writers[bucket].append(kind, v, rows)
+        return None
+
+
+def list_jobs(drawing: Drawing, settings: Mapping[str, Any]) -> list[Job]:
+    """Every part of every source.
+
+    Raises:
+        ValueError: names that are used twice or cannot name a file; nothing to read.
+    """
+    for kind in drawing.kinds:
+        if not re.fullmatch(r"[\w-]+", kind) or kind in RESERVED:
+            raise ValueError(
+                f"kinds: '{kind}' cannot name files; use letters, digits, _ and -, and not {' or '.join(RESERVED)}"
+            )
+    jobs = []
+    for i, source in enumerate(drawing.sources):
+        for part in source.parts():
+            decides = (drawing.geometry, drawing.seed, drawing.only.get(source.name), settings)
+            of_source = [type(source).__qualname__, *(getattr(source, name, None) for name in ("config", "seed"))]
+            jobs.append(Job(i, part, file_name(source.name, part.name), fingerprint(decides, of_source, part)))
+    names = [job.name for job in jobs]
+    if len(set(names)) < len(names):
+        twice = next(job for job in jobs if names.count(job.name) > 1)
+        raise ValueError(f"source '{drawing.sources[twice.source].name}' has two parts named '{twice.part.name}'")
+    return jobs
 
 
 def build_pixels(
@@ -138,55 +212,90 @@ def build_pixels(
         progress: called with (pictures so far, 0 = total unknown, what).
 
     Raises:
-        ValueError: nothing to read, or nothing could be read; in one line.
+        ValueError: nothing to read, nothing could be read, or two samples of one key; in one line.
         OSError: the disk is full, for one.
     """
-    (out / "parts").mkdir(parents=True, exist_ok=True)
-    remove_partial(out)
-    jobs = [(source, part) for source in sources for part in source.parts()]
-    only = only or {}
-    records: dict[int, dict[str, Any]] = {}
-    todo = []
-    for i, (source, part) in enumerate(jobs):
-        mark = out / "parts" / f"{source.name}-{part.name}.json"
-        if mark.exists():
-            records[i] = json.loads(mark.read_text(encoding="utf-8"))
-        else:
-            todo.append((i, (source, part, kinds, only.get(source.name), geometry, seed, out)))
-    for i, record in run_jobs(todo, workers):
-        records[i] = record
-        if progress:
-            done = sum(n_pictures(shard) for r in records.values() for shard in r["shards"])
-            progress(done, 0, f"part {len(records)} of {len(jobs)}")
-    ordered = [records[i] for i in range(len(jobs))]
-    write_rejects(out, [reject for record in ordered for reject in record["rejects"]])
-    shards = [ShardInfo(**shard) for record in ordered for shard in record["shards"]]
-    if not shards:
-        n = sum(len(record["rejects"]) for record in ordered)
-        reasons = sorted({reject["reason"] for record in ordered for reject in record["rejects"]})
-        raise ValueError(
-            f"no readable picture: all {n} inputs were rejected ({'; '.join(reasons[:3])}); see {out / 'rejects.jsonl'}"
-        )
-    info = StoreInfo(
-        "pixels",
-        asdict(geometry),
-        dict(kind_settings),
-        {s.name: {"licence": s.licence} for s in sources},
-        shards=shards,
-    )
-    write_json(out / "store.json", asdict(info))
+    drawing = Drawing(sources, kinds, only or {}, geometry, seed, out)
+    jobs = list_jobs(drawing, kind_settings)
+    with building(out, progress):
+        records = {job.name: read_record(out, job.name, job.fingerprint) for job in jobs}
+        todo = [job for job in jobs if records[job.name] is None]
+        if todo:
+            (out / "store.json").unlink(missing_ok=True)
+        found = [record for record in records.values() if record]
+        done = sum(n_pictures(shard) for record in found for shard in record["shards"])
+        for n, (job, drawn) in enumerate(run_jobs(drawing, todo, workers), len(found) + 1):
+            records[job.name] = drawn
+            done += sum(n_pictures(shard) for shard in drawn["shards"])
+            if progress:
+                progress(done, 0, f"part {n} of {len(jobs)}")
+        ordered = [record for job in jobs if (record := records[job.name])]
+        rejects = [reject for record in ordered for reject in record["rejects"]]
+        write_rejects(out, rejects)
+        shards = [ShardInfo(**shard) for record in ordered for shard in record["shards"]]
+        if not shards:
+            for job in jobs:  # so that mended files are read again
+                mark(out, job.name).unlink()
+            raise ValueError(nothing_readable(rejects, out))
+        check_keys(Shard(out / shard.name, shard) for shard in shards)
+        licences = {source.name: {"licence": source.licence} for source in sources}
+        publish(out, StoreInfo("pixels", asdict(geometry), dict(kind_settings), licences, shards=shards), list(records))
     return Store.open(out)
 
 
-def run_jobs(todo: list[tuple[int, tuple[Any, ...]]], workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
+# --- worker processes
+
+_DRAWING: list[Drawing] = []  # in a worker process, what `start_worker` was given
+
+
+def start_worker(drawing: Drawing, threads: int) -> None:
+    """Prepare a worker process. It ends with its parent, however that ends, and writes nothing afterwards."""
+    import torch
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all: the parent has something to say
+    torch.set_num_threads(threads)
+    _DRAWING.append(drawing)
+
+
+def draw_in_worker(job: Job) -> dict[str, Any]:
+    return _DRAWING[0].draw(job)
+
+
+def run_jobs(drawing: Drawing, todo: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """The jobs with their records, in order.
+
+    Raises:
+        ValueError: a worker was killed.
+    """
     if workers == 0 or len(todo) < 2:
-        for i, job in todo:
-            yield i, draw_part(*job)
+        for job in todo:
+            yield job, drawing.draw(job)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [(i, pool.submit(draw_part, *job)) for i, job in todo]
-        for i, future in futures:
-            yield i, future.result()
+    spawn = multiprocessing.get_context("spawn")
+    shared = (drawing, max(1, (os.cpu_count() or 1) // workers))
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=start_worker, initargs=shared)
+    try:
+        futures = [(job, pool.submit(draw_in_worker, job)) for job in todo]
+        for job, future in futures:
+            yield job, future.result()
+    except BrokenProcessPool:
+        raise ValueError(
+            f"{drawing.out}: a worker process was ended from outside, perhaps for want of memory; "
+            "run it again, it goes on where it was, with fewer workers if need be"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# --- tokens
 
 
 def build_tokens(
@@ -206,39 +315,43 @@ def build_tokens(
         progress: called with (pictures so far, all pictures, shard name).
 
     Raises:
-        ValueError: the pictures are not of the tokenizer's size.
+        ValueError: no pixels, or not of the tokenizer's size. OSError: the disk is full, for one.
     """
-    if pixels.info.geometry["size"] != tokenizer.image_size:
-        raise ValueError(
-            f"{pixels.path}: pictures of {pixels.info.geometry['size']} px, the tokenizer takes {tokenizer.image_size}"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    remove_partial(out)
+    if pixels.info.content != "pixels":
+        raise ValueError(f"{pixels.path}: holds {pixels.info.content}, a tokenizer encodes pixels")
+    size = pixels.info.geometry["size"]
+    if size != tokenizer.image_size:
+        raise ValueError(f"{pixels.path}: pictures of {size} px, the tokenizer takes {tokenizer.image_size}")
+    code = tokenizer.code_fingerprint
+    encoding = {"device": tokenizer.device.type, "precision": "bf16" if bf16 else "fp32", "batch": batch}
     total = sum(n_pictures(asdict(shard.info)) for shard in pixels.shards)
-    done, infos = 0, []
-    for shard in pixels.shards:
-        mark = out / shard.info.name / "shard.json"
-        if mark.exists():
-            infos.append(ShardInfo(**json.loads(mark.read_text(encoding="utf-8"))))
-        else:
-            infos.append(encode_shard(shard, tokenizer, out, batch, bf16))
-        done += n_pictures(asdict(shard.info))
-        if progress:
-            progress(done, total, shard.info.name)
-    if (rejects := pixels.path / "rejects.jsonl").exists():
-        shutil.copyfile(rejects, out / "rejects.jsonl")
-    info = StoreInfo(
-        "tokens",
-        pixels.info.geometry,
-        pixels.info.kinds,
-        pixels.info.sources,
-        grid=list(tokenizer.grid),
-        codebook_size=tokenizer.codebook_size,
-        code_fingerprint=tokenizer.code_fingerprint,
-        encoding={"device": tokenizer.device.type, "precision": "bf16" if bf16 else "fp32", "batch": batch},
-        shards=infos,
-    )
-    write_json(out / "store.json", asdict(info))
+    done = 0
+    infos: list[ShardInfo] = []
+    with building(out, progress):
+        for shard in pixels.shards:
+            key = fingerprint(code, encoding, asdict(shard.info))
+            record = read_record(out, shard.info.name, key)
+            if record is None:
+                (out / "store.json").unlink(missing_ok=True)
+                encoded = encode_shard(shard, tokenizer, out, batch, bf16)
+                record = write_record(out, shard.info.name, key, [encoded], [])
+            infos += [ShardInfo(**info) for info in record["shards"]]
+            done += n_pictures(asdict(shard.info))
+            if progress:
+                progress(done, total, shard.info.name)
+        write_rejects(out, read_rejects(pixels.path))
+        info = StoreInfo(
+            "tokens",
+            pixels.info.geometry,
+            pixels.info.kinds,
+            pixels.info.sources,
+            grid=list(tokenizer.grid),
+            codebook_size=tokenizer.codebook_size,
+            code_fingerprint=code,
+            encoding=encoding,
+            shards=infos,
+        )
+        publish(out, info, [shard.info.name for shard in pixels.shards])
     return Store.open(out)
 
 
@@ -249,32 +362,8 @@ def encode_shard(shard: Shard, tokenizer: Tokenizer, out: Path, batch: int, bf16
         for kind, variants in info.columns.items():
             for v in range(variants):
                 column = shard.column(kind, v)
-                for at in range(0, len(column), 64 * batch):
-                    rows = np.asarray(column[at : at + 64 * batch])
+                some = batch * max(1, CHUNK_BYTES // (batch * column[0].nbytes))  # whole batches
+                for at in range(0, len(column), some):
+                    rows = np.array(column[at : at + some])
                     writer.append(kind, v, encode_pictures(tokenizer, rows, batch, bf16))
         return writer.finish()
-
-
-def n_pictures(shard: Mapping[str, Any]) -> int:
-    return int(shard["n_frames"] * sum(shard["columns"].values()))
-
-
-def write_rejects(out: Path, rejects: list[dict[str, str]]) -> None:
-    partial = out / ".rejects.jsonl.partial"
-    partial.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rejects), encoding="utf-8")
-    os.replace(partial, out / "rejects.jsonl")
-
-
-def read_rejects(store: Path) -> list[dict[str, str]]:
-    """The lines of rejects.jsonl."""
-    file = store / "rejects.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-
-
-def remove_partial(out: Path) -> None:
-    """Delete what a killed build left half written."""
-    for path in out.glob(".*.partial"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,33 +24,52 @@ from lvmlite.data.keyed import Draws
 from lvmlite.data.store import Shard
 from lvmlite.recipe import Range
 
+MAX_OPEN = 256  # columns of a stream; the usual limit is 1024 open files a process
 Share = Annotated[float, Range(0)]
 
 
 class Columns:
-    """Every memory-mapped column that a stream reads, numbered, so that cells are two integers."""
+    """Every memory-mapped column that a stream reads, numbered, so that cells are two integers.
+
+    A store may have more columns than a process may have files open: the last MAX_OPEN read are kept open.
+    """
 
     def __init__(self) -> None:
-        self.arrays: list[np.ndarray] = []
+        self.names: list[tuple[Shard, str, int]] = []
         self._ids: dict[tuple[str, str, int], int] = {}
+        self._open: dict[int, np.ndarray] = {}  # the last read last
 
     def add(self, shard: Shard, kind: str, variant: int = 0) -> int:
+        """The number of a column. Raises ValueError if its file is missing or broken."""
         key = (str(shard.folder), kind, variant)
         if key not in self._ids:
-            self._ids[key] = len(self.arrays)
-            self.arrays.append(shard.column(kind, variant))
+            self._ids[key] = len(self.names)
+            self.names.append((shard, kind, variant))
+            self.array(self._ids[key])
         return self._ids[key]
+
+    def array(self, number: int) -> np.ndarray:
+        """A column: (frames, *row shape)."""
+        found = self._open.pop(number, None)
+        if found is None:
+            if len(self._open) >= MAX_OPEN:
+                del self._open[next(iter(self._open))]
+            shard, kind, variant = self.names[number]
+            found = shard.column(kind, variant).view(np.ndarray)  # indexing a memmap makes memmaps: slow
+        self._open[number] = found
+        return found
 
     def gather(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The rows of cells: columns, rows (...) int -> (..., *row shape), one fancy index per column used."""
-        first = self.arrays[0]
-        out = np.empty((*columns.shape, *first.shape[1:]), first.dtype)
-        flat_columns, flat_rows, flat_out = columns.ravel(), rows.ravel(), out.reshape(-1, *first.shape[1:])
+        flat_columns, flat_rows = columns.ravel(), rows.ravel()
         order = np.argsort(flat_columns, kind="stable")
-        cuts = np.flatnonzero(np.diff(flat_columns[order])) + 1
-        for where in np.split(order, cuts):
-            flat_out[where] = self.arrays[flat_columns[where[0]]][flat_rows[where]]
-        return out
+        sorted_columns, sorted_rows = flat_columns[order], flat_rows[order]
+        cuts = [0, *(np.flatnonzero(np.diff(sorted_columns)) + 1).tolist(), len(order)]
+        first = self.array(int(sorted_columns[0]))
+        out = np.empty((len(order), *first.shape[1:]), first.dtype)
+        for a, b in pairwise(cuts):
+            out[order[a:b]] = self.array(int(sorted_columns[a]))[sorted_rows[a:b]]
+        return out.reshape(*columns.shape, *first.shape[1:])
 
 
 class Frames:
@@ -102,7 +122,7 @@ class Single(SentenceType):
 
     def __init__(self, config: SingleConfig, shards: Sequence[Shard], columns: Columns, name: str = "single"):
         pools = []
-        for kind in config.kinds:
+        for kind in dict.fromkeys(config.kinds):
             having = [shard for shard in shards if kind in shard.info.columns]
             if having:
                 pools.append(Frames(having, columns, [(kind, 0)]))
@@ -161,6 +181,10 @@ class VideoConfig:
     sources: list[str] | None = None
     pictures: Annotated[int, Range(2)] = 16
     strides: list[Annotated[int, Range(1)]] = field(default_factory=lambda: [1, 2, 3])
+
+    def __post_init__(self) -> None:
+        if not self.strides:
+            raise ValueError("strides is empty: name at least one, e.g. [1]")
 
 
 class Video(SentenceType):
@@ -252,15 +276,17 @@ class Pairs(SentenceType):
         for source in sorted({shard.info.source for shard in shards}):
             mine = [shard for shard in shards if shard.info.source == source]
             present = sorted({kind for shard in mine for kind in shard.info.columns if kind != IMAGE})
-            for kind in present if config.kinds is None else [k for k in config.kinds if k in present]:
-                having = [shard for shard in mine if kind in shard.info.columns and shard.info.n_frames]
-                types += [cls(config, having, columns, source, kind, order) for order in config.orders if having]
+            for kind in present if config.kinds is None else [k for k in dict.fromkeys(config.kinds) if k in present]:
+                having = [shard for shard in mine if kind in shard.info.columns]
+                types += [cls(config, having, columns, source, kind, order) for order in dict.fromkeys(config.orders)]
         return types
 
     def cells(self, items: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         shard, row = self.frames.locate(items)  # (n, pairs)
-        variant = draws.integers("variant", np.full(len(items), len(self.variants)))
-        photo, annotation = self.photo[shard], self.annotation[variant[:, None], shard]
+        photo, annotation = self.photo[shard], self.annotation[0, shard]
+        if len(self.variants) > 1:
+            variant = draws.integers("variant", np.full(len(items), len(self.variants)))
+            annotation = self.annotation[variant[:, None], shard]
         pair = (photo, annotation) if self.photo_first else (annotation, photo)
         return np.stack(pair, axis=2).reshape(len(items), -1), np.repeat(row, 2, axis=1)
 

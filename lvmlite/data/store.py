@@ -8,6 +8,7 @@ In: rows of pictures or tokens. Out: arrays by (shard, kind, variant), opened wi
     <shard>/samples.npy    (samples, 3) int64: start, n_frames, category (-1 none); absent where it says nothing
     <shard>/keys.jsonl     key and group of every sample, for people and for build
     <shard>/shard.json     the shard's line of store.json, with checksums; written last
+    parts/<part>.json      what build.py has finished, so that a killed build goes on there
     rejects.jsonl          input that gave no sample, and why
 
 A shard is homogeneous: one source, one split, one set of kinds. TokenStore and PixelStore differ only in `content`.
@@ -20,14 +21,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 
 FORMAT = 1
+SAMPLES, KEYS = "samples.npy", "keys.jsonl"
 
 
 @dataclass
@@ -52,6 +55,11 @@ class ShardInfo:
     columns: dict[str, int]
     categories: list[str] = field(default_factory=list)
     checksums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lists_samples(self) -> bool:
+        """Whether samples.npy says something that is not said here."""
+        return self.frames_per_sample is None or bool(self.categories)
 
 
 @dataclass
@@ -85,40 +93,49 @@ class Shard:
     def __init__(self, folder: Path, info: ShardInfo):
         self.folder = folder
         self.info = info
-        self._columns: dict[tuple[str, int], np.ndarray] = {}
 
     def column(self, kind: str, variant: int = 0) -> np.ndarray:
-        """The memory-mapped column: (frames, S) or (frames, H, W, 3). Raises KeyError, ValueError if broken."""
-        if variant >= self.info.columns[kind]:
+        """The memory-mapped column: (frames, S) or (frames, H, W, 3).
+
+        It is opened anew each time and closed with the last array that refers to it: a store may have more columns
+        than a process may have files open.
+
+        Raises:
+            KeyError: no such kind or variant. ValueError: the file is missing or broken, in one line.
+        """
+        if not 0 <= variant < self.info.columns[kind]:
             raise KeyError(f"{self.folder.name} has no variant {variant} of {kind}")
-        key = (kind, variant)
-        if key not in self._columns:
-            path = self.folder / column_file(kind, variant)
-            try:
-                column = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise ValueError(f"{path}: cannot be read ({error}); build the store again") from None
-            if len(column) != self.info.n_frames:
-                raise ValueError(
-                    f"{path}: {len(column)} rows, shard.json says {self.info.n_frames}; build the store again"
-                )
-            self._columns[key] = column
-        return self._columns[key]
+        return self._load(column_file(kind, variant), self.info.n_frames, "r")
 
     def samples(self) -> np.ndarray:
-        """(samples, 3) int64: start, n_frames, category."""
+        """(samples, 3) int64: start, n_frames, category. Raises ValueError if the file is missing or broken."""
+        if self.info.lists_samples:
+            return self._load(SAMPLES, self.info.n_samples, None)
         each = self.info.frames_per_sample
-        if each is None or self.info.categories:
-            return np.load(self.folder / "samples.npy", allow_pickle=False)
+        assert each is not None
         start = np.arange(self.info.n_samples, dtype=np.int64) * each
         return np.stack((start, np.full_like(start, each), np.full_like(start, -1)), axis=1)
 
     def keys(self) -> Iterator[tuple[str, str]]:
-        """(key, group) of every sample."""
-        with open(self.folder / "keys.jsonl", encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                yield entry["key"], entry["group"]
+        """(key, group) of every sample. Raises ValueError if the file is missing or broken."""
+        path = self.folder / KEYS
+        try:
+            with open(path, encoding="utf-8") as lines:
+                for line in lines:
+                    entry = json.loads(line)
+                    yield entry["key"], entry["group"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise broken(path, error) from None
+
+    def _load(self, name: str, rows: int, mode: Literal["r"] | None) -> np.ndarray:
+        path = self.folder / name
+        try:
+            found: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise broken(path, error) from None
+        if len(found) != rows:
+            raise broken(path, f"{len(found)} rows, shard.json says {rows}")
+        return found
 
 
 class Store:
@@ -137,16 +154,21 @@ class Store:
             ValueError: not a store, of another format version, or unfinished; in one line.
         """
         path = Path(path)
+        file = path / "store.json"
         try:
-            raw = json.loads((path / "store.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            version = raw.get("format")
+        except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{path}: not a finished store (no store.json); build it first") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path / 'store.json'}: broken ({error}); build the store again") from None
-        if raw.get("format") != FORMAT:
-            raise ValueError(f"{path}: store format {raw.get('format')}, this version reads {FORMAT}; build it again")
-        raw["shards"] = [ShardInfo(**shard) for shard in raw["shards"]]
-        return cls(path, StoreInfo(**raw))
+        except (OSError, ValueError, AttributeError) as error:
+            raise broken(file, error) from None
+        if version != FORMAT:
+            raise ValueError(f"{path}: store format {version}, this version reads {FORMAT}; build the store again")
+        try:
+            raw["shards"] = [ShardInfo(**shard) for shard in raw["shards"]]
+            return cls(path, StoreInfo(**raw))
+        except (KeyError, TypeError) as error:
+            raise broken(file, error) from None
 
     def select(self, split: str, sources: list[str] | None = None) -> list[Shard]:
         """The shards of a split, of all or some sources."""
@@ -177,7 +199,22 @@ class Store:
                     wrong.append(f"{shard.info.name}/{name}: missing")
                 elif sha256(file) != expected:
                     wrong.append(f"{shard.info.name}/{name}: checksum differs")
+            if read_shard_info(shard.folder) != shard.info:
+                wrong.append(f"{shard.info.name}/shard.json: not what store.json says")
         return wrong
+
+
+def broken(path: Path, why: object) -> ValueError:
+    """One line for a file of a store that cannot be used."""
+    return ValueError(f"{path}: cannot be read ({why}); build the store again")
+
+
+def read_shard_info(folder: Path) -> ShardInfo | None:
+    """What shard.json says; None if it is missing or broken."""
+    try:
+        return ShardInfo(**json.loads((folder / "shard.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def column_file(kind: str, variant: int) -> str:
@@ -224,7 +261,8 @@ class ColumnWriter:
             self.shape, self.dtype = rows.shape[1:], rows.dtype
             self._write_header()
             self.header = self.file.tell()
-        assert rows.shape[1:] == self.shape and rows.dtype == self.dtype
+        assert rows.shape[1:] == self.shape, f"{self.path}: rows of {rows.shape[1:]} after {self.shape}"
+        assert rows.dtype == self.dtype, f"{self.path}: {rows.dtype} after {self.dtype}"
         self.file.write(np.ascontiguousarray(rows).data)
         self.rows += len(rows)
 
@@ -233,17 +271,31 @@ class ColumnWriter:
         if self.file is not None:
             self._write_header()
             assert self.file.tell() == self.header
-            self.file.flush()
-            os.fsync(self.file.fileno())
+            flush(self.file)
             self.file.close()
             self.file = None
 
+    def abandon(self) -> None:
+        """Close the file as it is. Closing writes what is buffered, which fails again on a full disk."""
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.close()
+            self.file = None
+
+
+def flush(file: IO[Any]) -> None:
+    """Bring a file to the disk: a disk may turn out to be full only then."""
+    file.flush()
+    os.fsync(file.fileno())
+
 
 class ShardWriter:
-    """Writes a shard into a temporary folder and renames it when whole. A context manager: an error leaves nothing.
+    """Writes a shard into a temporary folder and renames it when whole.
+
+    A context manager: leaving it before `finish` is through leaves nothing.
 
     Args:
-        folder: of the finished shard.
+        folder: of the finished shard; one that is there is replaced.
         source, split: of all its samples.
         columns: kind -> number of variants.
     """
@@ -257,56 +309,81 @@ class ShardWriter:
         self.partial.mkdir(parents=True)
         names = [(kind, v) for kind, n in columns.items() for v in range(n)]
         self.writers = {name: ColumnWriter(self.partial / column_file(*name)) for name in names}
+        self.categories: dict[str, int] = {}
         self.samples: list[tuple[int, int, int]] = []
         self.keys: list[tuple[str, str]] = []
+        self.model: Shard | None = None
         self.rows = 0
 
     def add_sample(self, key: str, group: str, category: str | None, n_frames: int) -> None:
         """Announce the next n_frames rows as one sample."""
-        known = self.info.categories
-        if category is not None and category not in known:
-            known.append(category)
-        self.samples.append((self.rows, n_frames, -1 if category is None else known.index(category)))
+        number = -1 if category is None else self.categories.setdefault(category, len(self.categories))
+        self.samples.append((self.rows, n_frames, number))
         self.keys.append((key, group))
         self.rows += n_frames
 
     def append(self, kind: str, variant: int, rows: np.ndarray) -> None:
+        """Add rows (n, ...) to a column."""
         self.writers[kind, variant].append(rows)
 
     def copy_samples(self, shard: Shard) -> None:
         """Take over the samples of another shard, whose rows are then appended in the same order."""
-        self.info.categories = list(shard.info.categories)
-        self.samples = [tuple(int(v) for v in row) for row in shard.samples()]  # type: ignore[misc]
-        self.keys = list(shard.keys())
-        self.rows = shard.info.n_frames
+        self.model, self.rows = shard, shard.info.n_frames
 
     def finish(self) -> ShardInfo:
-        """Write what is left, checksums last, and publish the folder."""
+        """Write what is left, checksums last, and publish the folder.
+
+        Raises:
+            OSError: the disk is full, for one; ValueError: the shard to copy samples from is broken.
+        """
         for name, writer in self.writers.items():
             writer.close()
             assert writer.rows == self.rows, f"column {name} has {writer.rows} rows of {self.rows}"
-        lengths = {n for _, n, _ in self.samples}
-        self.info.n_frames, self.info.n_samples = self.rows, len(self.samples)
-        self.info.frames_per_sample = lengths.pop() if len(lengths) == 1 else None
-        if self.info.frames_per_sample is None or self.info.categories:
-            np.save(self.partial / "samples.npy", np.array(self.samples, np.int64).reshape(-1, 3))
-        with open(self.partial / "keys.jsonl", "w", encoding="utf-8") as file:
-            for key, group in self.keys:
-                file.write(json.dumps({"key": key, "group": group}, ensure_ascii=False) + "\n")
+        info = self.info
+        info.n_frames = self.rows
+        if self.model is None:
+            lengths = {n for _, n, _ in self.samples}
+            info.n_samples, info.categories = len(self.samples), list(self.categories)
+            info.frames_per_sample = lengths.pop() if len(lengths) == 1 else None
+            self._write_samples()
+        else:
+            info.n_samples, info.categories = self.model.info.n_samples, list(self.model.info.categories)
+            info.frames_per_sample = self.model.info.frames_per_sample
+            self._copy_samples(self.model)
         files = sorted(p for p in self.partial.iterdir() if p.is_file())
-        self.info.checksums = {p.name: sha256(p) for p in files}
-        write_json(self.partial / "shard.json", asdict(self.info))
+        info.checksums = {p.name: sha256(p) for p in files}
+        write_json(self.partial / "shard.json", asdict(info))
         if self.folder.exists():
             shutil.rmtree(self.folder)
         os.replace(self.partial, self.folder)
-        return self.info
+        return info
+
+    def _write_samples(self) -> None:
+        if self.info.lists_samples:
+            with open(self.partial / SAMPLES, "wb") as table:
+                np.save(table, np.array(self.samples, np.int64).reshape(-1, 3))
+                flush(table)
+        with open(self.partial / KEYS, "w", encoding="utf-8", newline="\n") as lines:
+            for key, group in self.keys:
+                lines.write(json.dumps({"key": key, "group": group}, ensure_ascii=False) + "\n")
+            flush(lines)
+
+    def _copy_samples(self, shard: Shard) -> None:
+        for name in (SAMPLES, KEYS) if self.info.lists_samples else (KEYS,):
+            if not (shard.folder / name).is_file():
+                raise broken(shard.folder / name, "missing")
+            with open(shard.folder / name, "rb") as original, open(self.partial / name, "wb") as copy:
+                shutil.copyfileobj(original, copy)
+                flush(copy)
+
+    def abandon(self) -> None:
+        """Close and delete what was written; nothing once `finish` is through."""
+        for writer in self.writers.values():
+            writer.abandon()
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: Any, trace: TracebackType | None) -> None:
-        for writer in self.writers.values():
-            if writer.file is not None:
-                writer.file.close()
-        if kind is not None:
-            shutil.rmtree(self.partial, ignore_errors=True)
+        self.abandon()

@@ -90,10 +90,13 @@ class Mix:
         self.types: list[SentenceType] = []
         self.shares: list[float] = []
         for entry in sentences:
+            if not entry.share:
+                continue
+            check_names(entry, stores)
             shards = [shard for store in stores for shard in store.select(split, entry.sources)]
             types = SENTENCES[entry.sentence][1].expand(entry, shards, self.columns) if shards else []
             types = [t for t in types if t.n_items]
-            if entry.share and not types:
+            if not types:
                 places = ", ".join(str(store.path) for store in stores)
                 raise ValueError(
                     f"sentence '{entry.sentence}' finds nothing to read in the {split} split of {places}"
@@ -101,30 +104,49 @@ class Mix:
                 )
             self.types += types
             self.shares += [entry.share / len(types)] * len(types)
+        if not self.types:
+            raise ValueError("no sentences to read: name at least one with a share above 0, e.g. {sentence: single}")
         self.keys = [key_of(seed, split, t.name, i) for i, t in enumerate(self.types)]
-        self.fill([1.0] * len(self.types))
+        for i, name in enumerate([t.name for t in self.types]):  # two entries of one type
+            if name in (t.name for t in self.types[:i]):
+                self.types[i].name = f"{name} ({i})"
+        self.counts: list[int] = []
+        self._cycles: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def fill(self, useful: Sequence[float]) -> None:
-        """Set how many slots of a cycle each type gets, when a slot of it holds `useful` tokens."""
+        """Set how many slots of a cycle each type gets, when a slot of it holds `useful` tokens.
+
+        Raises:
+            ValueError: a share so small that it gets none.
+        """
         self.counts = largest_remainder([share / n for share, n in zip(self.shares, useful)], CYCLE)
+        for t, count in zip(self.types, self.counts):
+            if not count:
+                raise ValueError(f"sentence '{t.name}' gets none of {CYCLE:,} slots: raise its share, or leave it out")
+
+    def cycle(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The type of each slot of a cycle, and how many slots of its type stand before it: (CYCLE,) int64 each."""
+        if number not in self._cycles:
+            with np.errstate(over="ignore"):
+                noise = mix(np.arange(CYCLE, dtype=np.uint64) ^ np.uint64(key_of(self.seed, "cycle", number)))
+            counts = np.asarray(self.counts)
+            order = np.repeat(np.arange(len(counts)), counts)[np.argsort(noise, kind="stable")]
+            rank = np.empty(CYCLE, np.int64)
+            rank[np.argsort(order, kind="stable")] = np.arange(CYCLE) - np.repeat(np.cumsum(counts) - counts, counts)
+            self._cycles = {n: c for n, c in self._cycles.items() if n == number - 1} | {number: (order, rank)}
+        return self._cycles[number]
 
     def slots(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Types and uses of slots first .. last-1: (n,) type, and (n,) j, the how-manieth use of the type."""
         slots = np.arange(first, last)
         kind, use = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
-        filled = np.repeat(np.arange(len(self.counts)), self.counts)
-        for cycle in range(first // CYCLE, (last - 1) // CYCLE + 1):
-            with np.errstate(over="ignore"):
-                noise = mix(np.arange(CYCLE, dtype=np.uint64) ^ np.uint64(key_of(self.seed, "cycle", cycle)))
-            order = filled[np.argsort(noise, kind="stable")]
-            rank = np.empty(CYCLE, np.int64)
-            for t in range(len(self.counts)):
-                mine = order == t
-                rank[mine] = np.arange(int(mine.sum()))
-            here = slots // CYCLE == cycle
-            place = slots[here] - cycle * CYCLE
+        counts = np.asarray(self.counts)
+        for number in range(first // CYCLE, (last - 1) // CYCLE + 1):
+            order, rank = self.cycle(number)
+            here = slots // CYCLE == number
+            place = slots[here] - number * CYCLE
             kind[here] = order[place]
-            use[here] = cycle * np.asarray(self.counts)[order[place]] + rank[place]
+            use[here] = number * counts[order[place]] + rank[place]
         return kind, use
 
     def items(self, t: int, sentences: np.ndarray) -> np.ndarray:
@@ -143,6 +165,8 @@ class Mix:
 
     def rank_slots(self, index: int, rank: int, world_size: int) -> tuple[int, int]:
         """The first slot of a rank's slice of batch `index`, and how many it reads."""
+        assert index >= 0
+        assert 0 <= rank < world_size
         if self.batch_size % world_size:
             raise ValueError(f"a global batch of {self.batch_size} does not split over {world_size} ranks")
         each = self.batch_size // world_size
@@ -161,7 +185,7 @@ class Stream(Mix):
     """
 
     def __init__(self, stores: Sequence[Store], split: str, config: StreamConfig, seed: int, batch_size: int):
-        check_stores(stores)
+        check_stores(stores, "tokens")
         super().__init__(stores, split, config.sentences, seed, batch_size)
         self.config = config
         self.tokens_per_picture = stores[0].n_tokens
@@ -178,14 +202,16 @@ class Stream(Mix):
         self.packed = config.mode == "sentences" and several
 
     @property
+    def padding(self) -> float:
+        """The share of positions that no sentence fills, on average over a cycle."""
+        filled = [n * k / self.context for n, k in zip(self.length, self.per_slot)]
+        return 1 - float(np.dot(filled, self.counts)) / CYCLE
+
+    @property
     def n_pictures(self) -> int:
         """Pictures of a batch, on average over a cycle."""
         per_slot = [k * t.n_pictures for k, t in zip(self.per_slot, self.types)]
         return round(self.batch_size * float(np.dot(per_slot, self.counts)) / CYCLE)
-
-    def codes(self, t: int, sentences: np.ndarray) -> np.ndarray:
-        """The codes of sentences (n,) of type t: (n, pictures * S) int64."""
-        return self.columns.gather(*self.cells(t, sentences)).reshape(len(sentences), -1).astype(np.int64)
 
     def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Batch `index`, or the slice of it that a rank reads.
@@ -195,14 +221,19 @@ class Stream(Mix):
         """
         first, each = self.rank_slots(index, rank, world_size)
         kind, use = self.slots(first, first + each)
+        groups = []
+        for t in np.unique(kind):
+            mine = np.flatnonzero(kind == t)
+            sentences = use[mine][:, None] * self.per_slot[t] + np.arange(self.per_slot[t])
+            groups.append((t, mine, *self.cells(t, sentences.ravel())))
+        codes = self.columns.gather(*(np.concatenate([group[i].ravel() for group in groups]) for i in (2, 3)))
         inputs = np.full((each, self.context), self.bos, np.int64)
         targets = np.full((each, self.context), IGNORE, np.int64)
         document = np.full((each, self.context), -1, np.int32)
-        for t in np.unique(kind):
-            mine = np.flatnonzero(kind == t)
+        for t, mine, columns, _ in groups:
             k, n = self.per_slot[t], self.length[t]
-            codes = self.codes(t, (use[mine][:, None] * k + np.arange(k)).ravel())
-            given, wanted = self.positions(codes)
+            some, codes = np.split(codes, [columns.size])
+            given, wanted = self.positions(some.reshape(len(columns), -1).astype(np.int64))
             rows = slice(0, k * n)
             inputs[mine, rows] = given.reshape(len(mine), -1)
             targets[mine, rows] = wanted.reshape(len(mine), -1)
@@ -231,7 +262,22 @@ class Stream(Mix):
 
 
 class PixelStream(Mix):
-    """Draws batches of pictures for the tokenizer from pixel stores, by the same contract."""
+    """Draws batches of pictures for the tokenizer from pixel stores, by the same contract.
+
+    Args:
+        stores: of pictures of one size; sentences: of one picture each; the rest as in `Mix`.
+
+    Raises:
+        ValueError: a type finds nothing to read or has several pictures, the stores do not match.
+    """
+
+    def __init__(self, stores: Sequence[Store], split: str, sentences: Sequence[Any], seed: int, batch_size: int):
+        check_stores(stores, "pixels")
+        super().__init__(stores, split, sentences, seed, batch_size)
+        for t in self.types:
+            if t.n_pictures != 1:
+                raise ValueError(f"sentence '{t.name}' has {t.n_pictures} pictures, here one at a time is read: single")
+        self.fill([1.0] * len(self.types))
 
     def batch(self, index: int, rank: int = 0, world_size: int = 1) -> np.ndarray:
         """Pictures of batch `index`, or a rank's slice of it: (B, H, W, 3) uint8.
@@ -259,10 +305,36 @@ def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
     return [int(c) for c in counts]
 
 
-def check_stores(stores: Sequence[Store]) -> None:
+def check_stores(stores: Sequence[Store], content: str) -> None:
+    """Raises ValueError unless the stores hold this content and can be mixed."""
     if not stores:
         raise ValueError("no store to read")
-    for store in stores:
-        if store.info.content != "tokens":
-            raise ValueError(f"{store.path}: holds {store.info.content}, a stream reads tokens")
-        store.check_tokenizer(stores[0].info.code_fingerprint or "")
+    first = stores[0]
+    for i, store in enumerate(stores):
+        if store.info.content != content:
+            raise ValueError(f"{store.path}: holds {store.info.content}, {content} are needed")
+        if store.path.resolve() in (other.path.resolve() for other in stores[:i]):
+            raise ValueError(f"{store.path}: named twice; each store is read once")
+        if store.info.geometry["size"] != first.info.geometry["size"]:
+            sizes = [f"{s.path} holds {s.info.geometry['size']} px" for s in (first, store)]
+            raise ValueError(f"stores of one size can be mixed: {', '.join(sizes)}")
+        if content == "tokens" and store.info.code_fingerprint != first.info.code_fingerprint:
+            raise ValueError(
+                f"{store.path}: its tokens were written by another tokenizer ({store.info.code_fingerprint}) than "
+                f"those of {first.path} ({first.info.code_fingerprint}); build both with one tokenizer"
+            )
+        assert store.info.grid == first.info.grid, "one tokenizer, one size, two grids"
+
+
+def check_names(entry: Any, stores: Sequence[Store]) -> None:
+    """Raises ValueError if a sentence names a source or a kind that no split of the stores has."""
+    infos = [shard.info for store in stores for shard in store.shards]
+    known = {
+        "source": {name for store in stores for name in store.info.sources},
+        "kind": {kind for info in infos for kind in info.columns},
+    }
+    for what, there in known.items():
+        for name in getattr(entry, f"{what}s", None) or []:
+            if name not in there:
+                have = ", ".join(sorted(there))
+                raise ValueError(f"sentence '{entry.sentence}': no {what} '{name}' in the store; there are {have}")

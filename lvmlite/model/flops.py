@@ -1,4 +1,4 @@
-"""What a decoder costs: FLOPs, ImageNet epochs, MFU.
+"""What a decoder costs: FLOPs of a forward and of training, and how many ImageNet epochs that is.
 
 Forward FLOPs of a sequence of L positions: 2 N L + 4 n_layers dim L^2, N = parameters without the embedding table
 (a look-up costs nothing). That is LVM-Lite's Table 4 within 8% at context 4096. Training costs three forwards.

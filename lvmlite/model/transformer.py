@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lvmlite.model.attention import attend
 from lvmlite.recipe import Range
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -204,9 +205,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.append(layer, k.to(cache.data.dtype), v.to(cache.data.dtype))
             q = q.to(k.dtype)
-        grouped = k.shape[1] != q.shape[1]
-        causal = mask is None and t > 1
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+        y = attend(q, k, v, mask)
         return self.o_proj(y.transpose(1, 2).reshape(b, t, -1))
 
 

@@ -34,13 +34,20 @@ def load_tokenizer(folder: str | Path, device: torch.device | str = "cpu") -> To
         ValueError: a file is missing or broken, or the weights do not fit the config; in one line.
     """
     settings, tensors = read_tokenizer_files(Path(folder))
-    image_size = settings.pop("image_size")
-    config_class, tokenizer_class = TOKENIZERS[settings["tokenizer"]]
-    config = recipe.build(config_class, settings, file=str(folder))
+    image_size, name = settings.pop("image_size", None), settings.get("tokenizer")
+    if name not in TOKENIZERS or not isinstance(image_size, int):
+        raise ValueError(
+            f"{folder}/config.json: needs an image_size and a tokenizer out of {', '.join(TOKENIZERS)}, "
+            f"got {image_size!r} and {name!r}"
+        )
+    config_class, tokenizer_class = TOKENIZERS[name]
+    config = recipe.build(config_class, settings, file=f"{folder}/config.json")
+    with torch.device("meta"):  # the shapes only: no time is spent on weights that are replaced
+        expected = tokenizer_class(config, image_size).state_dict()
+    for key in expected.keys() | tensors.keys():
+        if key not in tensors or key not in expected or tensors[key].shape != expected[key].shape:
+            found, wanted = (tuple(x[key].shape) if key in x else "none" for x in (tensors, expected))
+            raise ValueError(f"{folder}: the weights do not fit config.json: {key} is {found}, expected {wanted}")
     tokenizer = tokenizer_class(config, image_size)
-    try:
-        tokenizer.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(f"{folder}: the weights do not fit config.json: {first}") from None
+    tokenizer.load_state_dict(tensors)
     return tokenizer.to(device).eval()

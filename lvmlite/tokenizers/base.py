@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Tokenizer(nn.Module):
         image_size: H = W of the pictures.
     """
 
-    kind: str
+    kind: ClassVar[str]
     codebook_size: int
     grid: tuple[int, int]
     image_size: int
@@ -51,6 +52,10 @@ class Tokenizer(nn.Module):
     def code_state(self) -> dict[str, Tensor]:
         """The tensors that decide codes: encoder and quantiser."""
 
+    def code_settings(self) -> dict[str, Any]:
+        """The settings that decide codes and cannot be seen in names and shapes of tensors."""
+        return self.settings()
+
     @property
     def n_tokens(self) -> int:
         return self.grid[0] * self.grid[1]
@@ -58,31 +63,36 @@ class Tokenizer(nn.Module):
     @property
     def code_fingerprint(self) -> str:
         """Hash of what decides codes. A store belongs to one such hash; tuning the decoder keeps it."""
-        return _fingerprint(self.settings(), self.code_state())
+        return _fingerprint(self.code_settings(), self.code_state())
 
     @property
     def decoder_fingerprint(self) -> str:
         """Hash of the rest: what turns codes into pixels."""
         deciding = self.code_state()
-        return _fingerprint({}, {k: v for k, v in self.state_dict().items() if k not in deciding})
+        return _fingerprint(self.code_settings(), {k: v for k, v in self.state_dict().items() if k not in deciding})
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     def check_images(self, images: Tensor) -> None:
-        """Raises ValueError for a wrong shape, NaN, or pixels outside [0, 1]."""
+        """Raises ValueError for a wrong shape or dtype, NaN, or pixels outside [0, 1]."""
         expected = (3, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images must be (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}")
+        if not images.is_floating_point():
+            raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide by 255")
         low, high = (float(v) for v in torch.aminmax(images)) if images.numel() else (0.0, 0.0)
         if not (low >= -1e-3 and high <= 1 + 1e-3):
-            raise ValueError(f"pixels must be finite and in [0, 1], got a range of {low:.3g} to {high:.3g}")
+            hint = "; divide by 255" if low >= 0 and 1 < high <= 255 else ""
+            raise ValueError(f"pixels must be finite and in [0, 1], got a range of {low:.3g} to {high:.3g}{hint}")
 
     def check_tokens(self, tokens: Tensor) -> None:
-        """Raises ValueError for a wrong shape or a code outside [0, codebook_size)."""
+        """Raises ValueError for a wrong shape or dtype, or a code outside [0, codebook_size)."""
         if tokens.dim() != 2 or tokens.shape[1] != self.n_tokens:
             raise ValueError(f"tokens must be (B, {self.n_tokens}), got {tuple(tokens.shape)}")
+        if tokens.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"tokens must be int64, got {tokens.dtype}")
         if tokens.numel():
             low, high = (int(v) for v in torch.aminmax(tokens))
             if low < 0 or high >= self.codebook_size:
@@ -121,8 +131,14 @@ def decode_tokens(tokenizer: Tokenizer, tokens: np.ndarray, batch: int = 64) -> 
 
 
 def to_float(pictures: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1], channels last in memory."""
-    x = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1], channels last in memory.
+
+    Raises:
+        ValueError: not uint8, or not pictures of three channels.
+    """
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+        raise ValueError(f"pictures must be (B, H, W, 3) uint8, got {pictures.shape} {pictures.dtype}")
+    x = torch.from_numpy(np.require(pictures, requirements=["C", "W"])).to(device)
     return x.permute(0, 3, 1, 2).float().div_(255)
 
 
@@ -146,12 +162,24 @@ def _fingerprint(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors`."""
+    """Write `model.safetensors` and, last, `config.json`.
+
+    Raises:
+        OSError: disk full; a tokenizer that was here before stays as it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = {"tokenizer": tokenizer.kind, "image_size": tokenizer.image_size, **tokenizer.settings()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tokenizer.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    partial = {name: folder / f".{name}.partial" for name in ("model.safetensors", "config.json")}
+    try:
+        save_file(tensors, partial["model.safetensors"])
+        partial["config.json"].write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+        raise OSError(f"{folder}: cannot write the tokenizer ({error})") from None
+    for name, path in partial.items():
+        os.replace(path, folder / name)
 
 
 def read_tokenizer_files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -160,10 +188,18 @@ def read_tokenizer_files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor
     Raises:
         ValueError: a file is missing or broken, in one line that names it.
     """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder}: not a whole tokenizer folder, {name} is missing")
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: broken ({error}); copy or train the tokenizer again") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'}: not a JSON object; copy or train the tokenizer again")
+    try:
         return config, load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder}: not a whole tokenizer folder, {Path(error.filename).name} is missing") from None
-    except (json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: a file of the tokenizer is broken: {error}") from None
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder / 'model.safetensors'}: broken ({error}); copy or train the tokenizer again"
+        ) from None

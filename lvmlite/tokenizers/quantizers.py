@@ -109,11 +109,15 @@ class NearestCode(nn.Module):
 
     @torch.no_grad()
     def update(self, count: Tensor, summed: Tensor) -> Tensor:
-        """One moving-average step of the codebook from a step's tally; gives the codes that are dead, (D,) int64."""
+        """One moving-average step of the codebook from a step's tally; gives the codes that are dead, (D,) int64.
+
+        A code that has not won for so long that its average is lost in rounding stays where it is.
+        """
         decay = self.config.ema_decay
         self.use.lerp_(count, 1 - decay)
         self.total.lerp_(summed, 1 - decay)
-        self.embedding.weight.copy_(self.total / self.use[:, None].clamp_min(1e-5))
+        mean = self.total / self.use[:, None].clamp_min(1e-5)
+        self.embedding.weight.copy_(torch.where(self.use[:, None] > 1e-5, mean, self.embedding.weight))
         return (self.use < self.config.revive_below).nonzero().flatten()
 
     @torch.no_grad()

@@ -118,18 +118,22 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, attention after each where asked for, then the resampling."""
+    """Residual blocks of one resolution, attention after each where asked for, then the resampling, if any."""
 
     def __init__(self, n_in: int, n_out: int, n_blocks: int, attention: bool):
         super().__init__()
         self.block = nn.ModuleList(ResBlock(n_in if i == 0 else n_out, n_out) for i in range(n_blocks))
         self.attn = nn.ModuleList(SelfAttention(n_out) for _ in range(n_blocks if attention else 0))
+        self.downsample: Downsample | None = None
+        self.upsample: Upsample | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         for i, block in enumerate(self.block):
             x = block(x)
             if len(self.attn):
                 x = self.attn[i](x)
+        for resample in (self.downsample, self.upsample):
+            x = x if resample is None else resample(x)
         return x
 
 
@@ -169,8 +173,6 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-            if hasattr(level, "downsample"):
-                x = level.downsample(x)
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
@@ -198,10 +200,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid(self.conv_in(z))
-        for i in reversed(range(len(self.up))):
-            x = self.up[i](x)
-            if i > 0:
-                x = self.up[i].upsample(x)
+        for level in reversed(self.up):
+            x = level(x)
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
@@ -213,14 +213,21 @@ class Reconstruction(NamedTuple):
 
 
 class VQGAN(Tokenizer):
-    """Args: config; image_size: H = W, a multiple of f (ValueError otherwise)."""
+    """Args: config; image_size: H = W.
+
+    Raises:
+        ValueError: image_size is not a multiple of f, or attention asks for a side that no feature map has.
+    """
 
     kind: ClassVar[str] = "vqgan"
 
     def __init__(self, config: VQGANConfig, image_size: int):
         super().__init__()
-        if image_size % config.f:
+        if image_size < config.f or image_size % config.f:
             raise ValueError(f"picture size {image_size} is not a multiple of f = {config.f}")
+        sides = [image_size // config.patch // 2**i for i in range(len(config.multipliers))]
+        if lost := set(config.attention) - set(sides):
+            raise ValueError(f"no feature map has a side of {min(lost)} for attention; the sides are {sides}")
         self.config = config
         self.image_size = image_size
         self.grid = (image_size // config.f, image_size // config.f)
@@ -230,7 +237,7 @@ class VQGAN(Tokenizer):
         self.quantize = NearestCode(config.quantizer)
         self.post_quant_conv = nn.Conv2d(config.quantizer.codebook_dim, config.z_channels, 1)
         self.decoder = Decoder(config, image_size)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def latents(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B*S, C) float32, rows in raster order."""
@@ -270,12 +277,15 @@ class VQGAN(Tokenizer):
     def settings(self) -> dict[str, Any]:
         return {"image_size": self.image_size, **asdict(self.config)}
 
+    def code_settings(self) -> dict[str, Any]:
+        return {"tokenizer": self.kind, "image_size": self.image_size, "pixel_range": self.config.pixel_range}
+
     def code_state(self) -> dict[str, Tensor]:
         deciding = ("encoder.", "quant_conv.", "quantize.")
         return {k: v for k, v in self.state_dict().items() if k.startswith(deciding)}
 
     def init_weights(self, seed: int) -> VQGAN:
-        """PyTorch's default for convolutions (uniform, 1 / sqrt(fan in)), drawn from a seed."""
+        """PyTorch's default for convolutions (uniform, 1 / sqrt(fan in)); codes uniform in 1 / K. Drawn from a seed."""
         generator = torch.Generator().manual_seed(seed)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -284,4 +294,6 @@ class VQGAN(Tokenizer):
                     if parameter is not None:
                         noise = torch.rand(parameter.shape, generator=generator) * 2 - 1
                         parameter.data.copy_(noise * bound)
+        codes = self.quantize.embedding.weight
+        codes.data.copy_((torch.rand(codes.shape, generator=generator) * 2 - 1) / len(codes))
         return self

@@ -5,7 +5,6 @@ In: a `Stream` of tokens. Out: a trained `Transformer`. One phase; the loss is t
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,31 +63,38 @@ class LanguageLearner:
     def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         inputs, targets, document = micro_batch.data
         losses = self.model(inputs, targets, document)
-        return losses.sum() / (targets != IGNORE).sum(), {}
+        return losses.sum() / (targets != IGNORE).sum().clamp_min(1), {}
 
     def after_step(self, step: int) -> dict[str, float]:
         return {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Nats per token on held-out sentences: `val_loss` over all, `val/<type>` for each sentence type."""
+        """Nats per token on held-out sentences: `val_loss` over all, `val/<type>` for each sentence type.
+
+        Ranks share the batches; all must call.
+        """
         self.model.eval()
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, Tensor] = {}  # type -> (summed nats, tokens)
         for stream in self.validation.values():
+            found = {t.name: sums.setdefault(t.name, torch.zeros(2, dtype=torch.float64)) for t in stream.types}
             for i in range(self.validation_batches):
-                batch = stream.batch(i)
-                inputs, targets, document = self.tensors(batch, slice(None))
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    losses = self.model(inputs, targets, document).double().sum(1).cpu().numpy()
-                counts = (batch.targets != IGNORE).sum(1)
-                for t in np.unique(batch.type):
-                    entry = sums.setdefault(stream.types[t].name, [0.0, 0.0])
-                    entry[0] += float(losses[batch.type == t].sum())
-                    entry[1] += float(counts[batch.type == t].sum())
-        if not sums:
+                batch = stream.batch(i, distributed.rank(), distributed.world_size())
+                size = self.config.micro_batch_size or len(batch.inputs)
+                for at in range(0, len(batch.inputs), size):
+                    rows = slice(at, at + size)
+                    inputs, targets, document = self.tensors(batch, rows)
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                        losses = self.model(inputs, targets, document).cpu().double().sum(1)
+                    counts = torch.from_numpy((batch.targets[rows] != IGNORE).sum(1))
+                    for loss, count, t in zip(losses, counts, batch.type[rows]):
+                        found[stream.types[t].name] += torch.stack((loss, count.double()))
+        values = distributed.totals([v for name in sorted(sums) for v in sums[name].tolist()], self.device)
+        entries = {name: (a, n) for name, a, n in zip(sorted(sums), values[::2], values[1::2]) if n}
+        if not entries:
             return {}
-        loss, count = (sum(entry[i] for entry in sums.values()) for i in range(2))
-        return {"val_loss": loss / count} | {f"val/{name}": a / b for name, (a, b) in sorted(sums.items())}
+        loss, n = (sum(column) for column in zip(*entries.values()))
+        return {"val_loss": loss / n} | {f"val/{name}": a / b for name, (a, b) in entries.items()}
 
     def size(self) -> int:
         return self.stream.batch_size * self.stream.context

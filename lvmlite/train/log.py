@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,27 +14,35 @@ from typing import Any
 
 
 class JsonLog:
-    """Appends to log.jsonl. `after` drops lines beyond a step: a resumed run repeats none."""
+    """Appends to log.jsonl. `after` drops lines beyond a step: a resumed run repeats none.
+
+    A number that is not finite is written as null, since JSON has no other word for it.
+    """
 
     def __init__(self, path: Path, after: int = 0):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(path) if line.get("step", 0) <= after] if path.exists() else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial = path.with_name(f".{path.name}.partial")  # a kill leaves the old log or the new one
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(partial, path)
 
     def write(self, entry: dict[str, Any]) -> None:
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(known, allow_nan=False) + "\n")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a line cut short by a kill is left out."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(entry, dict):
+            entries.append(entry)
     return entries
 
 
@@ -50,14 +60,15 @@ class Progress:
         self.task: Any = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
 
             columns = [
                 TextColumn("{task.description:<22}"),
                 BarColumn(24),
                 TextColumn("{task.completed}/{task.total}"),
             ]
-            self.bar = Progress(
+            self.bar = Bar(
                 *columns,
                 TextColumn("{task.fields[text]}"),
                 TimeElapsedColumn(),

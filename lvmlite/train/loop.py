@@ -5,14 +5,16 @@ In: a `Learner` and a `TrainConfig`. Out: checkpoints, log.jsonl, the learner's 
 The loop owns accumulation, clipping, the schedule, logging, checkpoints, interruption and the NaN rule. It holds no
 randomness: what a step does is a function of (seed, step), so a resumed run is bit-identical to an unbroken one.
 
-NaN rule: a step whose loss or gradient is not finite changes nothing; its batch index is logged, since that batch can
-be drawn again. After `MAX_BAD_STEPS` of them in a row the run stops; the last checkpoint holds finite weights.
+NaN rule: a step whose loss or gradient is not finite changes nothing: the gradients of all phases are there before
+the first optimiser steps. Its batch index is logged, since that batch can be drawn again. After `MAX_BAD_STEPS` of
+them in a row the run stops; the last checkpoint holds finite weights.
 """
 
 from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -85,7 +87,10 @@ class Learner(Protocol):
         """This rank's pieces of batch `step`."""
 
     def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss of a piece, and parts of it to log (scalars)."""
+        """The mean loss of a piece, and parts of it to log (scalars).
+
+        It changes nothing that is trained, and its gradient reaches no parameter of an earlier phase.
+        """
 
     def after_step(self, step: int) -> dict[str, float]:
         """Whatever follows the update (moving averages, code revival); numbers to log."""
@@ -128,7 +133,7 @@ def catch_signals() -> Iterator[list[int]]:
         caught.append(number)
         signal.signal(number, before[number])
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, note)
     try:
@@ -175,21 +180,32 @@ class Trainer:
             found = checkpoint.optimizer_tensors(optimizer, self.names)
             tensors |= {f"optimizer/{name}/{key}": value for key, value in found.items()}
         tensors |= {f"extra/{key}": value for key, value in self.learner.extra_state().items()}
-        return checkpoint.State(self.step, tensors, {"fingerprint": self.fingerprint})
+        return checkpoint.State(self.step, tensors, {"fingerprint": self.fingerprint, "bad_steps": self.bad_steps})
 
     def load(self, state: checkpoint.State) -> None:
-        """Raises ValueError if the checkpoint is of another recipe."""
+        """Raises ValueError if the checkpoint is of another recipe, or does not fit the learner."""
+        where = self.folder / "checkpoints"
         if state.scalars.get("fingerprint") != self.fingerprint:
+            raise ValueError(f"{where}: written by another recipe; delete the folder or choose another out")
+        learner, tensors = self.learner, state.tensors
+        places = {f"module/{name}.": module.state_dict() for name, module in learner.modules.items()}
+        places["extra/"] = learner.extra_state()
+        try:
+            for prefix, mine in places.items():
+                if trouble := checkpoint.misfit(mine, under(prefix, tensors)):
+                    raise ValueError(f"{prefix}{trouble}")
+            for name, optimizer in learner.optimizers.items():
+                checkpoint.load_optimizer_tensors(optimizer, self.names, under(f"optimizer/{name}/", tensors))
+        except ValueError as error:
             raise ValueError(
-                f"{self.folder / 'checkpoints'}: written by another recipe; delete the folder or choose another out"
-            )
-        for name, module in self.learner.modules.items():
-            module.load_state_dict(under(f"module/{name}.", state.tensors))
-        for name, optimizer in self.learner.optimizers.items():
-            checkpoint.load_optimizer_tensors(optimizer, self.names, under(f"optimizer/{name}/", state.tensors))
-        for name, tensor in self.learner.extra_state().items():
-            tensor.copy_(state.tensors[f"extra/{name}"])
-        self.step = state.step
+                f"{where / f'step-{state.step}'}: does not fit this version of the program ({error}); "
+                f"delete {where} to start anew"
+            ) from None
+        for name, module in learner.modules.items():
+            module.load_state_dict(under(f"module/{name}.", tensors))
+        for name, tensor in learner.extra_state().items():
+            tensor.copy_(tensors[f"extra/{name}"])
+        self.step, self.bad_steps = state.step, state.scalars.get("bad_steps", 0)
 
     def save(self) -> None:
         if distributed.is_main():
@@ -203,8 +219,9 @@ class Trainer:
             Interrupted: by a signal, after saving. Diverged: see the NaN rule. OSError: the disk is full.
         """
         resumed, warnings = checkpoint.latest(self.folder / "checkpoints")
-        for warning in warnings:
-            print(f"warning: {warning}")
+        if distributed.is_main():
+            for warning in warnings:
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
         if resumed is not None:
             self.load(resumed)
         log = JsonLog(self.folder / "log.jsonl", after=self.step) if distributed.is_main() else None
@@ -217,13 +234,26 @@ class Trainer:
                 done = self.step == config.steps
                 if done or (config.validate_every and self.step % config.validate_every == 0):
                     entry |= self.learner.validate()
-                if log and (done or self.step % config.log_every == 0 or "val_loss" in entry or "bad_batch" in entry):
+                if log and (done or self.step % config.log_every == 0 or {"val_loss", "bad_batch"} & entry.keys()):
                     log.write(entry | window.rates(self.learner.unit) | {"memory_gb": round(peak_memory_gb(), 3)})
                 bar.update(self.step, f"loss {entry['loss']:.3f}")
-                if done or self.step % config.checkpoint_every == 0 or caught:
+                if self.bad_steps >= MAX_BAD_STEPS:
+                    raise Diverged(
+                        f"{self.title}: the loss was not finite for {MAX_BAD_STEPS} steps in a row, last at step "
+                        f"{self.step} (batch {self.step - 1}); the last checkpoint is kept. "
+                        f"Lower the learning rate or check the data"
+                    )
+                stop = self.stop_signal(caught)
+                if done or self.step % config.checkpoint_every == 0 or stop:
                     self.save()
-                if caught and not done:
-                    raise Interrupted(caught[0], self.step)
+                if stop:
+                    raise Interrupted(stop, self.step)
+            if caught:  # while the last checkpoint was written
+                raise Interrupted(caught[0], self.step)
+
+    def stop_signal(self, caught: list[int]) -> int:
+        """The signal that some rank has caught, 0 if none: all ranks stop after the same step."""
+        return int(distributed.largest(caught[0] if caught else 0, self.device))
 
     def one_step(self, window: Window) -> dict[str, Any]:
         """One optimiser step of every phase; gives what to log."""
@@ -231,47 +261,49 @@ class Trainer:
         begun = time.perf_counter()
         pieces = learner.micro_batches(step)
         waited = time.perf_counter() - begun
-        entry: dict[str, Any] = {"step": step + 1}
+        lr = learning_rate(self.config.optim, step, self.config.steps)
+        entry: dict[str, Any] = {"step": step + 1, "lr": lr}
+        phases = learner.phases(step)
         finite = True
-        for phase in learner.phases(step):
+        for i, phase in enumerate(phases):
             optimizer = learner.optimizers[phase]
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            lr = learning_rate(self.config.optim, step, self.config.steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             loss, parts = self.backward(phase, pieces, step)
             distributed.sum_(p.grad for p in parameters if p.grad is not None)
-            clip = self.config.optim.grad_clip or math.inf
-            norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-            name = "loss" if "loss" not in entry else f"{phase}_loss"
-            entry |= {name: loss, "lr": lr, "grad_norm": norm, **parts}
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                finite = False
+            norm = float(nn.utils.clip_grad_norm_(parameters, self.config.optim.grad_clip or math.inf))
+            prefix = f"{phase}_" if i else ""
+            entry |= {f"{prefix}loss": loss, f"{prefix}grad_norm": norm, **parts}
+            finite = math.isfinite(loss) and math.isfinite(norm)
+            if not finite:
                 break
-            optimizer.step()
+        if finite:
+            for phase in phases:
+                learner.optimizers[phase].step()
+            entry |= learner.after_step(step)
+        else:
+            entry["bad_batch"] = step
         self.bad_steps = 0 if finite else self.bad_steps + 1
-        entry |= learner.after_step(step) if finite else {"bad_batch": step}
-        if self.bad_steps >= MAX_BAD_STEPS:
-            raise Diverged(
-                f"{self.title}: the loss was not finite for {MAX_BAD_STEPS} steps in a row, last at step {step + 1} "
-                f"(batch {step}); the last checkpoint is kept. Lower the learning rate or check the data"
-            )
         self.step += 1
         window.add(time.perf_counter() - begun, waited)
         return entry
 
     def backward(self, phase: str, pieces: list[MicroBatch], step: int) -> tuple[float, dict[str, float]]:
         """Accumulate the gradient of all pieces; gives the global mean loss and its parts."""
-        sums: dict[str, float] = {}
+        names: list[str] = []
+        found = []  # of each piece: the values (n,), left on the device so that it need not wait for us
         for piece in pieces:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 loss, parts = self.learner.loss(phase, piece, step)
             (loss * piece.weight).backward()
-            for name, value in {"loss": loss, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) * piece.weight
-        sums = {name: distributed.total(value, self.device) for name, value in sums.items()}
-        return sums.pop("loss"), sums
+            names = ["loss", *parts]
+            found.append(torch.stack([value.detach().float() for value in (loss, *parts.values())]))
+        weights = torch.tensor([piece.weight for piece in pieces], dtype=torch.float64)
+        means = distributed.totals((weights @ torch.stack(found).cpu().double()).tolist(), self.device)
+        values = dict(zip(names, means))
+        return values.pop("loss"), values
 
 
 class Window:
@@ -288,8 +320,8 @@ class Window:
         found = {
             f"{unit}_per_s": round(rate, 1),
             "data_wait": round(self.waited / max(self.seconds, 1e-9), 4),
+            "seconds": round(self.seconds, 3),
         }
-        found["seconds"] = round(self.seconds, 3)
         self.seconds, self.waited, self.n = 0.0, 0.0, 0
         return found
 

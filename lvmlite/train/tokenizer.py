@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from lvmlite.data.stream import PixelStream
 from lvmlite.recipe import Range, one_of
 from lvmlite.tokenizers.base import to_float
 from lvmlite.tokenizers.vqgan import VQGAN
-from lvmlite.train.loop import MicroBatch, TrainConfig
+from lvmlite.train.loop import Diverged, MicroBatch, TrainConfig
 from lvmlite.train.losses import ReconstructionConfig, reconstruction_loss
 from lvmlite.train.optim import adamw
 
@@ -91,14 +90,27 @@ class TokenizerLearner:
 
     @torch.no_grad()
     def place_codes(self, step: int) -> None:
-        """Place the codes on latents of as many batches as give 16 latents a code. The same on every rank."""
-        quantizer, latents, n = self.tokenizer.quantize, [], 0
-        while n < 16 * self.tokenizer.codebook_size:
-            pictures = self.stream.batch(step + len(latents))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                latents.append(self.tokenizer.latents(to_float(pictures, self.device)))
-            n += len(latents[-1])
-        quantizer.place(torch.cat(latents), self.generator("place", step))
+        """Place the codes on latents of as many batches as give 16 latents a code; rank 0 does it for all.
+
+        Raises:
+            Diverged: the latents are not finite.
+        """
+        quantizer = self.tokenizer.quantize
+        if distributed.is_main():
+            latents: list[Tensor] = []
+            n = 0
+            while n < 16 * self.tokenizer.codebook_size:
+                pictures = self.stream.batch(step + len(latents))
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    latents.append(self.tokenizer.latents(to_float(pictures, self.device)))
+                n += len(latents[-1])
+            found = torch.cat(latents)
+            if not found.isfinite().all():
+                raise Diverged(
+                    f"step {step}: the codes have no place, the latents are not finite; lower the learning rate"
+                )
+            quantizer.place(found, self.generator("place", step))
+        distributed.broadcast_([quantizer.embedding.weight, quantizer.use, quantizer.total])
 
     def generator(self, name: str, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(key_of(self.seed, name, step) % 2**63)
@@ -120,31 +132,44 @@ class TokenizerLearner:
         tally = quantizer.tally(latents, codes)
         distributed.sum_(tally)
         revived = quantizer.update(*tally)
-        if len(revived):
-            pick = torch.randint(len(latents), (len(revived),), generator=self.generator("revive", step))
-            candidates = latents[pick.to(self.device)] * distributed.is_main()  # rank 0 proposes
+        if len(revived):  # onto latents drawn from the whole batch, of which each rank holds an equal slice
+            n = len(latents)
+            pick = torch.randint(
+                n * distributed.world_size(), (len(revived),), generator=self.generator("revive", step)
+            ).to(self.device)
+            mine = pick // n == distributed.rank()
+            candidates = latents[pick % n] * mine[:, None]
             distributed.sum_([candidates])
             quantizer.revive(revived, candidates)
         return {"revived": len(revived), "codes_used": int((tally[0] > 0).sum())}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """`val_loss` (mean squared error), PSNR in dB over it, and the share of codes used on held-out pictures."""
+        """`val_loss` (mean squared error), PSNR in dB over it, and the share of codes used on held-out pictures.
+
+        Ranks share the batches; all must call.
+        """
         if self.validation is None:
             return {}
         self.tokenizer.eval()
-        errors, used = [], torch.zeros(self.tokenizer.codebook_size, dtype=torch.bool)
-        n = -(-self.config.validation_pictures // self.validation.batch_size)
-        for i in range(n):
-            x = to_float(self.validation.batch(i), self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                codes = self.tokenizer.encode(x)
-                y = self.tokenizer.decode(codes)
-            used[codes.flatten().cpu()] = True
-            errors.append((x - y).square().mean((1, 2, 3)).double().cpu().numpy())
-        error = np.concatenate(errors)
-        psnr = float(np.mean(-10 * np.log10(np.maximum(error, 1e-10))))
-        return {"val_loss": float(error.mean()), "val_psnr": psnr, "val_usage": float(used.double().mean())}
+        used = torch.zeros(self.tokenizer.codebook_size, device=self.device)
+        error, decibels, n = 0.0, 0.0, 0
+        for i in range(-(-self.config.validation_pictures // self.validation.batch_size)):
+            pictures = self.validation.batch(i, distributed.rank(), distributed.world_size())
+            size = self.config.micro_batch_size or len(pictures)
+            for at in range(0, len(pictures), size):
+                x = to_float(pictures[at : at + size], self.device)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    codes = self.tokenizer.encode(x)
+                    y = self.tokenizer.decode(codes)
+                used[codes.flatten()] = 1.0
+                errors = (x - y).square().mean((1, 2, 3)).cpu().double()
+                error, n = error + float(errors.sum()), n + len(errors)
+                decibels += float(-10 * errors.clamp_min(1e-10).log10().sum())
+        distributed.sum_([used])
+        error, decibels, total = distributed.totals([error, decibels, n], self.device)
+        usage = float((used > 0).double().mean())
+        return {"val_loss": error / total, "val_psnr": decibels / total, "val_usage": usage}
 
     def size(self) -> int:
         return self.stream.batch_size

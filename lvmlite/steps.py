@@ -1,0 +1,269 @@
+"""What the steps of a run do: draw, train, encode, train, export, evaluate, report.
+
+In: a `Recipe` and the run folder with what earlier steps left. Out: the folders of each step, and a line about it.
+`pipeline.py` decides which of them is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lvmlite import __version__, recipe
+from lvmlite.data.build import IMAGE, build_pixels, build_tokens, read_rejects, stable_rng
+from lvmlite.data.sources import build_source
+from lvmlite.data.sources.base import Source
+from lvmlite.data.store import Store
+from lvmlite.data.stream import PixelStream, Stream
+from lvmlite.devices import peak_memory_gb, use_bf16
+from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.protocols import protocol_configs
+from lvmlite.evaluate.results import Result
+from lvmlite.evaluate.runner import evaluate
+from lvmlite.generate.folder import export_model
+from lvmlite.generate.lvm import LVM
+from lvmlite.model.transformer import Transformer
+from lvmlite.report import hero, write_report
+from lvmlite.schema import Recipe, StageConfig
+from lvmlite.tasks import build_task
+from lvmlite.tokenizers import build_tokenizer, load_tokenizer
+from lvmlite.tokenizers.base import Tokenizer, save_tokenizer
+from lvmlite.train import checkpoint
+from lvmlite.train.language import LanguageLearner
+from lvmlite.train.log import progress
+from lvmlite.train.loop import Trainer
+from lvmlite.train.tokenizer import TokenizerLearner
+
+PROMPTS_PER_KIND = 4
+
+
+class Work:
+    """The work of every step.
+
+    Args:
+        config: the recipe; device: this rank's; quiet: no progress.
+
+    Attributes:
+        keys: folder -> key of the step that trains into it; a checkpoint of another key is refused.
+    """
+
+    def __init__(self, config: Recipe, device: torch.device, quiet: bool = False):
+        self.config, self.device, self.quiet = config, device, quiet
+        self.out = Path(config.out)
+        self.tasks = {kind: build_task(task) for kind, task in config.data.kinds.items()}
+        self.sources: list[Source] = []
+        self.keys: dict[Path, str] = {}
+
+    def bar(self, title: str, total: int, unit: str) -> AbstractContextManager[Any]:
+        return progress(title, total, unit, self.quiet)
+
+    def open_sources(self) -> list[Source]:
+        if not self.sources:
+            self.sources = [build_source(config, self.config.seed) for config in self.config.data.sources]
+        return self.sources
+
+    def draw_pixels(self) -> str:
+        data = self.config.data
+        settings = recipe.to_dict(data)["kinds"]
+        with self.bar("drawing pictures", 0, "pictures") as bar:
+            store = build_pixels(
+                self.open_sources(),
+                self.tasks,
+                settings,
+                data.geometry,
+                self.out / "pixels",
+                only=data.only,
+                seed=self.config.seed,
+                workers=data.workers,
+                progress=lambda n, total, what: bar.update(n, what),
+            )
+        n = sum(shard.info.n_frames * sum(shard.info.columns.values()) for shard in store.shards)
+        frames = sum(shard.info.n_frames for shard in store.shards)
+        rejects = len(read_rejects(store.path))
+        rejected = f", {rejects} inputs rejected (see pixels/rejects.jsonl)" if rejects else ""
+        return f"{n} pictures of {frames} frames from {len(data.sources)} sources{rejected}"
+
+    def train_tokenizer(self) -> str:
+        config, seed = self.config.tokenizer, self.config.seed
+        store = Store.open(self.out / "pixels")
+        tokenizer = build_tokenizer(config.net, self.config.data.geometry.size, seed).to(self.device)
+        mix, batch = config.train.pictures, config.train.batch_size
+        learner = TokenizerLearner(
+            tokenizer,  # type: ignore[arg-type]
+            PixelStream([store], "train", mix, seed, batch),
+            config.train,
+            seed,
+            PixelStream([store], "val", mix, seed, batch),
+            bf16=use_bf16(self.device, config.train.precision),
+        )
+        folder = self.out / "tokenizer"
+        self.trainer(learner, config.train, folder, "tokenizer").run()
+        save_tokenizer(tokenizer, folder / "final")
+        last = learner.validate()
+        return f"PSNR {last['val_psnr']:.1f} dB, {last['val_usage']:.0%} of {tokenizer.codebook_size} codes used"
+
+    def trainer(self, learner: Any, train: Any, folder: Path, title: str) -> Trainer:
+        key = self.keys[folder]
+        return Trainer(learner, train, folder, self.device, title=title, fingerprint=key, quiet=self.quiet)
+
+    def tokenizer(self) -> Tokenizer:
+        path = self.config.tokenizer.path
+        return load_tokenizer(path or self.out / "tokenizer" / "final", self.device)
+
+    def encode(self) -> str:
+        config = self.config.tokenizer
+        with self.bar("encoding pictures", 0, "pictures") as bar:
+            store = build_tokens(
+                Store.open(self.out / "pixels"),
+                self.tokenizer(),
+                self.out / "tokens",
+                batch=config.encode_batch,
+                bf16=config.encode_bf16,
+                progress=lambda n, total, what: bar.update(n, what),
+            )
+        n = sum(shard.info.n_frames * sum(shard.info.columns.values()) for shard in store.shards)
+        return f"{n * store.n_tokens:,} tokens"
+
+    def stage_work(self, stage: StageConfig, before: StageConfig | None) -> Callable[[], str]:
+        return lambda: self.train_stage(stage, before)
+
+    def new_model(self, codebook_size: int) -> Transformer:
+        return Transformer(self.config.model.resolve(codebook_size)).init_weights(self.config.seed).to(self.device)
+
+    def train_stage(self, stage: StageConfig, before: StageConfig | None) -> str:
+        store, seed = Store.open(self.out / "tokens"), self.config.seed
+        model = self.new_model(store.info.codebook_size or 0)
+        if before is not None:
+            model.load_state_dict(self.trained_weights(before))
+        batch = stage.train.batch_size
+        learner = LanguageLearner(
+            model,
+            Stream([store], "train", stage.data, seed, batch),
+            stage.train,
+            {"val": Stream([store], "val", stage.data, seed, batch)},
+            stage.validation_batches,
+            use_bf16(self.device, stage.train.precision),
+        )
+        folder = self.out / "stages" / stage.name
+        self.trainer(learner, stage.train, folder, f"stage {stage.name}").run()
+        last = learner.validate()["val_loss"]
+        chance = float(np.log(model.arch.codebook_size))
+        return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {chance:.2f})"
+
+    def trained_weights(self, stage: StageConfig) -> dict[str, torch.Tensor]:
+        state, _ = checkpoint.latest(self.out / "stages" / stage.name / "checkpoints")
+        if state is None or state.step < stage.train.steps:
+            raise ValueError(
+                f"{self.out / 'stages' / stage.name}: its last checkpoint is gone; delete {self.out / 'steps'}"
+            )
+        return {k.removeprefix("module/model."): v for k, v in state.tensors.items() if k.startswith("module/model.")}
+
+    def export(self) -> str:
+        stage, tokens = self.config.stages[-1], Store.open(self.out / "tokens")
+        model = self.new_model(tokens.info.codebook_size or 0)
+        model.load_state_dict(self.trained_weights(stage))
+        tokenizer = self.tokenizer()
+        plain = recipe.to_dict(self.config)
+        info = {
+            "name": self.config.name,
+            "geometry": asdict(self.config.data.geometry),
+            "pictures": stage.data.pictures,
+            "bos": stage.data.bos if stage.data.mode == "sentences" else "none",
+            "eos": stage.data.eos,
+            "kinds": plain["data"]["kinds"],
+            "recipe": plain,
+            "history": [
+                {"stage": s.name, "steps": s.train.steps, "batch_size": s.train.batch_size, "pictures": s.data.pictures}
+                for s in self.config.stages
+            ],
+            "sources": tokens.info.sources,
+        }
+        prompts, licences = self.prompts()
+        export_model(self.out / "model", model, tokenizer, info, codes_by_kind(tokens), prompts, licences)
+        return f"{model.arch.n_parameters / 1e6:.1f} M parameters in {self.out / 'model'}"
+
+    def prompts(self) -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], dict[str, str]]:
+        """A few seeded training pairs of each kind, from generated pictures only: private photos stay private."""
+        pixels = Store.open(self.out / "pixels")
+        free = [source.name for source in self.config.data.sources if source.source == "world"]
+        found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        licences: dict[str, str] = {}
+        for kind in self.tasks:
+            shards = [shard for shard in pixels.select("train", free) if kind in shard.info.columns]
+            if not shards:
+                continue
+            shard = shards[0]
+            rows = stable_rng(self.config.seed, "prompts", kind).integers(shard.info.n_frames, size=PROMPTS_PER_KIND)
+            image, annotation = shard.column(IMAGE), shard.column(kind)
+            found[kind] = [(np.array(image[r]), np.array(annotation[r])) for r in rows]
+            licences[kind] = pixels.info.sources[shard.info.source]["licence"]
+        return found, licences
+
+    def evaluate(self) -> str:
+        lvm = LVM.load(self.out / "model", str(self.device))
+        sources = {source.name: source for source in self.open_sources()}
+        tokens, pixels = Store.open(self.out / "tokens"), Store.open(self.out / "pixels")
+        bench = Bench(lvm, tokens, pixels, sources, self.out, self.config.seed)
+        about = {
+            "recipe": self.config.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": __version__,
+            "peak_memory_gb": round(peak_memory_gb(), 2),
+        }
+        with self.bar("evaluating", 0, "steps") as bar:
+            results = evaluate(
+                bench,
+                self.config.evaluate,
+                self.out,
+                about=about,
+                progress=lambda what, n, total: bar.update(n, what),
+            )
+        return ", ".join(f"{result.protocol} {result.seconds:.0f} s" for result in results)
+
+    def report(self) -> str:
+        logs = {f"stage {s.name}": self.out / "stages" / s.name / "log.jsonl" for s in self.config.stages}
+        if self.config.tokenizer.path is None:
+            logs = {"tokenizer": self.out / "tokenizer" / "log.jsonl", **logs}
+        page = write_report(self.out, title=self.config.name, logs=logs)
+        if self.config.evaluate:
+            hero(self.out)
+        return str(page)
+
+
+def evaluate_model(model: Path, protocols: list[str], run: Path, out: Path, device: str = "auto") -> list[Result]:
+    """Run protocols with their defaults on a model and the stores of a run; writes `out/results.json`.
+
+    Raises:
+        ValueError: no such protocol, model or run.
+    """
+    table = protocol_configs()
+    if unknown := [name for name in protocols if name not in table]:
+        raise ValueError(f"no protocol '{unknown[0]}'; the protocols are {', '.join(table)}")
+    if not (run / "recipe.yaml").exists():
+        raise ValueError(f"{run}: not a run folder (no recipe.yaml); name one with --data")
+    config = recipe.load(run / "recipe.yaml", Recipe)
+    sources = {c.name: build_source(c, config.seed) for c in config.data.sources}
+    lvm = LVM.load(model, device)
+    bench = Bench(lvm, Store.open(run / "tokens"), Store.open(run / "pixels"), sources, out, config.seed)
+    with progress("evaluating", 0, "steps") as bar:
+        configs = [table[name]() for name in protocols]
+        return evaluate(bench, configs, out, progress=lambda what, n, _: bar.update(n, what))
+
+
+def codes_by_kind(store: Store) -> dict[str, np.ndarray]:
+    """kind -> (K,) bool: the codes that occur in the training pictures of the kind."""
+    size = store.info.codebook_size or 0
+    used: dict[str, np.ndarray] = {}
+    for shard in store.select("train"):
+        for kind, variants in shard.info.columns.items():
+            mask = used.setdefault(kind, np.zeros(size, bool))
+            for v in range(variants):
+                mask[np.unique(shard.column(kind, v))] = True
+    return used

@@ -1,0 +1,197 @@
+"""Tiny real trainings as a program: what the tests kill, resume and spread over ranks.
+
+    python tiny_runs.py '{"what": "language", "data": "stores", "folder": "run", "steps": 12}'
+    python tiny_runs.py '{"write": "stores"}'
+    python tiny_runs.py serve
+
+`serve` reads such lines from standard input and forks for each, so that PyTorch is imported only once: it answers with
+the ids of the processes, one for each rank, and after one more line, when they have ended, with their exit codes:
+2 an error of one line, 3 interrupted. What a run prints goes to `<folder>/output.txt`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lvmlite import distributed
+from lvmlite.data.sentences import SingleConfig, VideoConfig
+from lvmlite.data.store import ShardWriter, Store, StoreInfo, write_json
+from lvmlite.data.stream import PixelStream, Stream, StreamConfig
+from lvmlite.model.transformer import ModelConfig, Transformer
+from lvmlite.tokenizers.quantizers import NearestCodeConfig
+from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
+from lvmlite.train import checkpoint
+from lvmlite.train.language import LanguageLearner
+from lvmlite.train.loop import Interrupted, TrainConfig, Trainer
+from lvmlite.train.optim import OptimConfig
+from lvmlite.train.tokenizer import TokenizerLearner, TokenizerTrainConfig
+
+CODES, SIDE, PIXELS = 32, 2, 16  # codes, their grid's side, pixels along a side
+OPTIM = OptimConfig(lr=3e-3, min_lr=3e-4, warmup_steps=3)
+
+
+def write_stores(folder: Path) -> None:
+    """`folder/tokens` and `folder/pixels`: photos and clips of four frames, train and val."""
+    for content, shape, dtype in (("tokens", (SIDE**2,), np.uint16), ("pixels", (PIXELS, PIXELS, 3), np.uint8)):
+        shards = []
+        for source, n, frames in (("photos", 40, 1), ("clips", 12, 4)):
+            for split in ("train", "val"):
+                rng = np.random.default_rng([n, split == "val"])
+                first = rng.integers(0, CODES, (n, 1, 1))  # clips count upwards, photos run
+                codes = (first + np.arange(frames)[:, None] + np.arange(SIDE**2)) % CODES
+                rows = codes.reshape(n * frames, -1).astype(dtype)
+                if content == "pixels":
+                    tiles = np.kron(codes.reshape(-1, SIDE, SIDE), np.ones((1, PIXELS // SIDE, PIXELS // SIDE)))
+                    noise = rng.integers(0, 8, (n * frames, *shape))
+                    rows = (tiles[..., None] * np.array([7, 5, 3]) + noise).astype(dtype)
+                with ShardWriter(folder / content / f"{source}-{split}", source, split, {"image": 1}) as writer:
+                    for i in range(n):
+                        writer.add_sample(str(i), str(i), None, frames)
+                    writer.append("image", 0, rows)
+                    shards.append(writer.finish())
+        geometry = {"size": PIXELS, "fit": "crop", "filter": "bilinear", "antialias": True}
+        info = StoreInfo(
+            content, geometry, {}, {"photos": {"licence": "CC0"}, "clips": {"licence": "CC0"}}, shards=shards
+        )
+        if content == "tokens":
+            info.grid, info.codebook_size, info.code_fingerprint = [SIDE, SIDE], CODES, "tiny"
+        write_json(folder / content / "store.json", asdict(info))
+
+
+def language(data: Path, batch_size: int = 4, **settings: Any) -> tuple[LanguageLearner, TrainConfig]:
+    """A decoder of two layers on photos, four in a context, and clips."""
+    config = TrainConfig(batch_size=batch_size, optim=OPTIM, precision="fp32", **settings)
+    mix = StreamConfig([SingleConfig(sources=["photos"]), VideoConfig(pictures=4, strides=[1])], pictures=4)
+    store = Store.open(data / "tokens")
+    train, val = (Stream([store], split, mix, 1, batch_size) for split in ("train", "val"))
+    arch = ModelConfig(dim=16, hidden_dim=32, n_heads=2, n_layers=2, max_seq_len=16).resolve(CODES)
+    return LanguageLearner(Transformer(arch).init_weights(0), train, config, {"val": val}, 2), config
+
+
+def tokenizer(data: Path, batch_size: int = 8, **settings: Any) -> tuple[TokenizerLearner, TokenizerTrainConfig]:
+    """A VQGAN of two levels whose codes are revived often."""
+    settings = {"start_codes_at": 2, "validation_pictures": 16} | settings
+    config = TokenizerTrainConfig(batch_size=batch_size, optim=OPTIM, precision="fp32", **settings)
+    store = Store.open(data / "pixels")
+    train, val = (PixelStream([store], split, [SingleConfig()], 1, batch_size) for split in ("train", "val"))
+    quantizer = NearestCodeConfig(codebook_size=16, codebook_dim=4, ema_decay=0.8, revive_below=0.5)
+    blocks = {"n_res_blocks": 1, "n_decoder_res_blocks": 1}
+    net = VQGANConfig(channels=8, multipliers=(1, 2), z_channels=8, patch=4, quantizer=quantizer, **blocks)
+    return TokenizerLearner(VQGAN(net, PIXELS).init_weights(0), train, config, 1, val), config
+
+
+LEARNERS: dict[str, Any] = {"language": language, "tokenizer": tokenizer}
+
+
+def train(what: str, data: str, folder: str, **settings: Any) -> None:
+    """Train, or go on training, until the last step."""
+    learner, config = LEARNERS[what](Path(data), **settings)
+    device = distributed.start(torch.device("cpu"))
+    Trainer(learner, config, Path(folder), device, title=what, fingerprint=what, quiet=True).run()
+    distributed.stop()
+
+
+def die_at(event: int, folder: str) -> None:
+    """Have this process killed at its n-th change to a file of a folder."""
+    left = event
+
+    def watch(name: str, args: tuple[Any, ...]) -> None:
+        nonlocal left
+        changes = name in ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree")
+        if changes or (name == "open" and args[1] not in (None, "r", "rb")):
+            left -= str(args[0]).startswith(folder)
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def die_in_tensors() -> None:
+    """Have this process killed when half of a checkpoint's tensors are written."""
+    save_file = checkpoint.save_file
+
+    def save_half(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        save_file(tensors, path)
+        os.truncate(path, path.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.save_file = save_half
+
+
+def run(die: int | str | None = None, **settings: Any) -> int:
+    """Train in this process; gives its exit code."""
+    try:
+        if isinstance(die, int):
+            die_at(die, settings["folder"])
+        elif die == "tensors":
+            die_in_tensors()
+        train(**settings)
+        return 0
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 3
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def fork(settings: dict[str, Any], ranks: int, rank: int, port: int) -> int:
+    """Start one rank; gives its process id."""
+    if pid := os.fork():
+        return pid
+    Path(settings["folder"]).mkdir(parents=True, exist_ok=True)
+    output = os.open(Path(settings["folder"]) / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if ranks > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    code = run(**settings)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve() -> None:
+    """For each line with settings: answer with process ids; after one more line, with exit codes."""
+    import torch._dynamo
+    import torch.distributed.tensor  # noqa: F401 - PyTorch loads both in the first step, which takes longer than a run
+
+    while line := sys.stdin.readline():
+        settings = json.loads(line)
+        ranks = settings.pop("ranks", 1)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        pids = [fork(settings, ranks, rank, port) for rank in range(ranks)]
+        print(json.dumps(pids), flush=True)
+        sys.stdin.readline()  # until asked for the exit codes, the ids stay taken
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1] == "serve":
+        serve()
+    elif "write" in (asked := json.loads(sys.argv[1])):
+        write_stores(Path(asked["write"]))
+    else:
+        sys.exit(run(**asked))
