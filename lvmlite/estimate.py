@@ -165,10 +165,11 @@ def estimate_lines(steps: list[Estimate]) -> list[str]:
     lines = [f"  {s.step:<18} {s.work:<52} {clock(s.seconds):>8}  {amount(s.disk)}".rstrip() for s in steps]
     total = sum(s.seconds for s in steps)
     disk = amount(sum(s.disk for s in steps))
+    memory = f"memory {max(s.memory for s in steps):.1f} GB"
     return [
-        "estimate, from a short trial on this machine:",
+        "estimate, from a short trial on this machine; evaluation and report come on top:",
         *lines,
-        f"  {'in all':<18} {'':<52} {clock(total):>8}  {disk}",
+        f"  {'in all':<18} {memory:<52} {clock(total):>8}  {disk}".rstrip(),
     ]
 
 

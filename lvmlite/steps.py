@@ -232,7 +232,7 @@ class Work:
         if self.config.tokenizer.path is None:
             logs = {"tokenizer": self.out / "tokenizer" / "log.jsonl", **logs}
         page = write_report(self.out, title=self.config.name, logs=logs)
-        if self.config.evaluate:
+        if any(protocol.protocol == "gallery" for protocol in self.config.evaluate):
             hero(self.out)
         return str(page)
 

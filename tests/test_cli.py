@@ -55,7 +55,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "quickstat"], "no recipe 'quickstat'"),
         (["run", RECIPE, "tokenizer.train.setps=3"], "did you mean 'steps'?"),
         (["run", RECIPE, "stages[0].train.steps=-3"], "expected >= 1, got -3"),
-        (["run", RECIPE, "seed=much"], "expected an integer"),
+        (["run", RECIPE, "seed=much"], "expected a whole number, got 'much'"),
         (["run", RECIPE, "stages[0].data.sentences=[]"], "sentences is empty"),
         (["run", RECIPE, "stages[0].data.sentences=[{sentence: single, share: 0}]"], "sum to nothing"),
         (["run", RECIPE, "model.preset=nanno"], "no preset 'nanno'"),

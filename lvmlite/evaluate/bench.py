@@ -71,23 +71,33 @@ class Pool:
         return [clip[0] for clip in self.clips(min(n, len(self)), rng)]
 
     def clips(self, n: int, rng: np.random.Generator, frames: int = 1, stride: int = 1) -> list[list[Frame]]:
-        """n clips of consecutive frames at a stride, all groups once before any group twice.
+        """n different clips of consecutive frames at a stride, all groups once before any group twice; fewer if there
+        are no more.
 
         Samples must be long enough: see `min_frames`.
         """
-        order: list[str] = []
-        while len(order) < n and self.names:
-            some = min(n - len(order), len(self.names))
-            order += [self.names[i] for i in rng.choice(len(self.names), some, replace=False)]
-        out = []
-        for group in order:
-            samples = self.groups[group]
-            number, start, length, key = samples[int(rng.integers(len(samples)))]
-            span = (frames - 1) * stride
-            assert length > span, f"{key} has {length} frames, {span + 1} are needed"
-            first = int(rng.integers(length - span))
-            times = [first + i * stride for i in range(frames)]
-            out.append([Frame(self.source, self.split, number, start + t, key, group, t) for t in times])
+        span = (frames - 1) * stride
+        used: dict[str, set[int]] = {}
+        open_groups, out = self.names, list[list[Frame]]()
+        while len(out) < n and open_groups:
+            some = min(n - len(out), len(open_groups))
+            for i in rng.choice(len(open_groups), some, replace=False):
+                group = open_groups[i]
+                ends = np.cumsum([length - span for _, _, length, _ in self.groups[group]])
+                taken = used.setdefault(group, set())
+                while (window := int(rng.integers(ends[-1]))) in taken:
+                    pass
+                taken.add(window)
+                at = int(np.searchsorted(ends, window, side="right"))
+                number, start, length, key = self.groups[group][at]
+                assert length > span, f"{key} has {length} frames, {span + 1} are needed"
+                times = window - int(ends[at]) + length - span + stride * np.arange(frames)
+                out.append([Frame(self.source, self.split, number, start + int(t), key, group, int(t)) for t in times])
+            open_groups = [
+                group
+                for group in open_groups
+                if len(used.get(group, ())) < sum(length - span for _, _, length, _ in self.groups[group])
+            ]
         return out
 
 

@@ -54,8 +54,8 @@ def bootstrap(states: Sequence[Metric], n: int = 1000, seed: int = 0, confidence
     return float(low), float(high)
 
 
-def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of k successes in n independent trials; (0, 1) for none.
+def proportion_interval(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of k successes in n independent trials, which may be fractions; (0, 1) for none.
 
     Raises:
         ValueError: k is not in 0..n.

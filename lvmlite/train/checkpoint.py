@@ -82,17 +82,17 @@ def problem(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None."""
     try:
         expected = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return f"{CHECKSUMS} is missing"
+        if not isinstance(expected, dict) or set(expected) != {TENSORS, SCALARS}:
+            return f"{CHECKSUMS} is broken"
+        for name, digest in expected.items():
+            if sha256(checkpoint / name) != digest:
+                return f"{name} does not match its checksum"
     except (json.JSONDecodeError, UnicodeDecodeError):
         return f"{CHECKSUMS} is broken"
-    if not isinstance(expected, dict) or set(expected) != {TENSORS, SCALARS}:
-        return f"{CHECKSUMS} is broken"
-    for name, digest in expected.items():
-        if not (checkpoint / name).is_file():
-            return f"{name} is missing"
-        if sha256(checkpoint / name) != digest:
-            return f"{name} does not match its checksum"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"{Path(error.filename).name} cannot be read ({error.strerror})"
     return None
 
 

@@ -42,8 +42,14 @@ class OptimConfig:
 
 
 def adamw(parameters: Iterable[tuple[str, Tensor]], config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW over named parameters; those without gradient are left out."""
+    """Fused AdamW over named parameters; those without gradient are left out.
+
+    Raises:
+        ValueError: none is left.
+    """
     trained = [p for _, p in parameters if p.requires_grad]
+    if not trained:
+        raise ValueError("nothing to train: no parameter has a gradient")
     decayed = [p for p in trained if p.dim() > 1 or config.decay_norms]
     plain = [p for p in trained if not (p.dim() > 1 or config.decay_norms)]
     groups = [

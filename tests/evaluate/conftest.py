@@ -20,7 +20,7 @@ SIZE, BLOCK, CODES = 32, 4, 64
 KINDS = {
     "edges": TASK_CONFIGS["edges"](),
     "grey": TASK_CONFIGS["colourisation"](),
-    "seg": TASK_CONFIGS["segmentation"](palette="distinct", n_classes=5, variants=4),
+    "seg": TASK_CONFIGS["segmentation"](palette="distinct", n_classes=5, variants=9),
     "depth": TASK_CONFIGS["depth"](),
     "normals": TASK_CONFIGS["normals"](),
 }
@@ -64,7 +64,7 @@ class FakeEngine:
         self.rule, self.size, self.calls, self.asked = rule, bench.size, [], []
         self.shows, self.codes = {}, {}
         for shard in bench.tokens.shards:
-            keys = [key for key, _ in shard.keys()]
+            keys = [key for key, _ in list(shard.keys())]
             times = shard.info.frames_per_sample
             for kind, n in shard.info.columns.items():
                 for v in range(n):

@@ -36,11 +36,23 @@ def test_a_draw_takes_every_group_once():
 def test_clips_use_every_group_before_any_twice():
     pool = Pool([(0, ThreeGroups())], "s", "test", min_frames=3)
     assert [key for groups in pool.groups.values() for *_, key in groups] == ["a2", "b1", "c1"]
-    clips = pool.clips(7, np.random.default_rng(0), 3)
-    assert [len({clip[0].group for clip in clips[i : i + 3]}) for i in (0, 3)] == [3, 3]
+    clips = pool.clips(5, np.random.default_rng(0), 3)
+    assert [len({clip[0].group for clip in clips[i:j]}) for i, j in ((0, 3), (3, 5))] == [3, 2]
     for clip in clips:
         assert [frame.t - clip[0].t for frame in clip] == [0, 1, 2]
         assert len({frame.key for frame in clip}) == 1
+
+
+def test_no_clip_is_drawn_twice():
+    """Of clips of 3 frames at stride 1, samples of 3, 4 and 5 frames hold 1, 2 and 3."""
+    pool = Pool([(0, ThreeGroups())], "s", "test", min_frames=3)
+    for seed in range(5):
+        clips = pool.clips(50, np.random.default_rng(seed), 3)
+        starts = [(clip[0].key, clip[0].t, clip[0].row) for clip in clips]
+        assert sorted(starts) == [("a2", 0, 2), ("b1", 0, 5), ("b1", 1, 6), ("c1", 0, 9), ("c1", 1, 10), ("c1", 2, 11)]
+    assert {
+        clip[-1].t for clip in Pool([(0, ThreeGroups())], "s", "test", 5).clips(9, np.random.default_rng(0), 3, 2)
+    } == {4}
 
 
 def test_draws_depend_on_seed_and_names_only(make_bench):
@@ -86,7 +98,7 @@ def test_what_the_store_has(make_bench):
     assert bench.source_names() == ["world", "clips"]
     assert bench.kinds("world") == ["edges", "grey", "seg", "depth", "normals"]
     assert bench.kinds("clips") == []
-    assert [bench.variants(kind, "world") for kind in ("seg", "depth", "pose")] == [4, 1, 0]
+    assert [bench.variants(kind, "world") for kind in ("seg", "depth", "pose")] == [9, 1, 0]
     assert bench.has("test", "clips", min_frames=8)
     assert not bench.has("test", "clips", min_frames=9)
     assert len(bench.pool("test", "world")) == 16
@@ -111,7 +123,7 @@ def test_decode_keeps_leading_shape_and_saved_pictures_are_lossless(make_bench, 
 
 
 def test_stores_of_another_tokenizer_or_of_other_pixels_are_refused(make_bench, stores, tmp_path):
-    tokens, pixels, sources, tokenizer = stores
+    tokens, pixels, sources, _ = stores
     lvm = make_bench().lvm
     other = types.SimpleNamespace(**{**vars(lvm), "tokenizer": types.SimpleNamespace(code_fingerprint="0" * 16)})
     with pytest.raises(ValueError, match="written by another tokenizer"):

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +46,27 @@ def unbroken(server: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 @pytest.mark.parametrize("what", WHAT)
 def test_killed_at_random_moments(what: str, server: Any, unbroken: dict[str, Any], tmp_path: Path) -> None:
-    moments, folder, killed = random.Random(what), tmp_path / "run", 0
-    for _ in range(8):
-        moment = moments.uniform(0.02, 0.2)
-        code = server.stop(what, folder, signal.SIGKILL, lambda: time.sleep(moment), **EVERY)  # noqa: B023
-        killed += code == -signal.SIGKILL
-    assert killed >= 2
+    moments, folder, codes = random.Random(what), tmp_path / "run", []
+    for n in (1, 3, 5, 6, 7, 9):
+        pause = moments.uniform(0, 0.05)
+        when = partial(wait_for_lines, folder / "log.jsonl", n, pause)
+        codes.append(server.stop(what, folder, signal.SIGKILL, when, **EVERY))
+    assert codes.count(-signal.SIGKILL) >= 2
     assert server.run(what, folder, **EVERY) == 0
     assert outcome(folder) == unbroken[what]
 
 
-@pytest.mark.parametrize("what", WHAT)
-def test_killed_at_every_change_to_a_file(what: str, server: Any, unbroken: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_at_every_change_to_a_file(server: Any, tmp_path: Path) -> None:
     """Each run is killed one change later than the one before: inside the log, a checkpoint, its pruning."""
-    folder, codes = tmp_path / "run", []
-    for event in range(0, 40, 1 if what == "language" else 3):
-        codes.append(server.run(what, folder, die=event, **EVERY))
-    assert codes.count(-signal.SIGKILL) > (20 if what == "language" else 6)
-    assert server.run(what, folder, **EVERY) == 0
-    assert outcome(folder) == unbroken[what]
+    often = {"steps": 30, "log_every": 1, "checkpoint_every": 1}
+    assert server.run("language", tmp_path / "unbroken", **often) == 0
+    folder = tmp_path / "run"
+    codes = [server.run("language", folder, die=event, **often) for event in range(40)]
+    killed = [line.removeprefix("killed at ") for line in (folder / "output.txt").read_text().splitlines()]
+    assert codes.count(-signal.SIGKILL) == len(killed)
+    assert set(killed) == {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+    assert server.run("language", folder, **often) == 0
+    assert outcome(folder) == outcome(tmp_path / "unbroken")
     assert not [p.name for p in folder.rglob("*") if p.name.startswith(".")]
 
 
@@ -149,10 +152,11 @@ def test_another_recipe_is_refused_in_one_line(server: Any, tmp_path: Path) -> N
     assert said == f"{folder}/checkpoints: written by another recipe; delete the folder or choose another out"
 
 
-def wait_for_lines(log: Path, n: int) -> None:
+def wait_for_lines(log: Path, n: int, pause: float = 0) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= n):
-        time.sleep(0.005)
+        time.sleep(0.002)
+    time.sleep(pause)
 
 
 def harm(folder: Path, damage: str) -> None:

@@ -108,11 +108,15 @@ def die_at(event: int, folder: str) -> None:
 
     def watch(name: str, args: tuple[Any, ...]) -> None:
         nonlocal left
-        changes = name in ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree")
-        if changes or (name == "open" and args[1] not in (None, "r", "rb")):
+        if name in ("os.remove", "os.rmdir"):  # inside rmtree their paths are relative
+            left -= 1
+        elif name in ("os.rename", "os.mkdir") or (name == "open" and args[1] not in (None, "r", "rb")):
             left -= str(args[0]).startswith(folder)
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            return
+        if left < 0:
+            print(f"killed at {name}", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
 

@@ -2,8 +2,8 @@
 
 In: a bench, and a kind of class ids with variants (palettes drawn per sentence). Out: shares of trials won.
 
-Prompt and answer of a trial are drawn with one test palette, whose every entry is new to the model. The wrong answers
-show the same regions in the same colours, with the colours on other classes.
+Prompt and answer of a trial are drawn with one test palette, its own, whose every entry is new to the model. The wrong
+answers show the same regions in the same colours, with the colours on other classes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def binding_rung(
     drawn = bench.pool("test", source, [kind]).draw(n_queries, rng)
     queries = [frame for frame in drawn if len(classes(bench.truth(frame, kind))) > 1]
     prompts = [train.draw(max(pairs), rng) for _ in queries]
-    palettes = 1 + np.arange(len(queries)) % (bench.variants(kind, source) - 1)
-    codes = _draw(bench, task, kind, queries, prompts, palettes)
+    codes = _draw(bench, task, kind, queries, prompts)
     numbers = [0, *pairs]
     out = {(score, w, p): np.zeros((len(queries), 1)) for score in ("raw", "gain") for w in WRONG for p in numbers}
     for q, query in enumerate(queries):
@@ -65,20 +64,16 @@ def binding_rung(
     return out
 
 
-def _draw(
-    bench: Bench,
-    task: Task,
-    kind: str,
-    queries: list[Frame],
-    prompts: list[list[Frame]],
-    palettes: np.ndarray,
-) -> list[np.ndarray]:
-    """Codes of the true answer, the wrong ones and the prompt's annotations of each query, (1 + 2 + pairs, S)."""
+def _draw(bench: Bench, task: Task, kind: str, queries: list[Frame], prompts: list[list[Frame]]) -> list[np.ndarray]:
+    """Codes of the true answer, the wrong ones and the prompt's annotations of each query, (1 + 2 + pairs, S).
+
+    All are drawn here, query number q with test palette 1 + q: the first ones are those that the store holds.
+    """
     pictures = []
-    for query, examples, palette in zip(queries, prompts, palettes, strict=True):
+    for palette, (query, examples) in enumerate(zip(queries, prompts, strict=True), start=1):
         ids = bench.truth(query, kind)
         shown = [ids, move_on(ids), exchange_smallest(ids), *(bench.truth(frame, kind) for frame in examples)]
-        pictures += [task.render(ids, int(palette), "test") for ids in shown]
+        pictures += [task.render(ids, palette, "test") for ids in shown]
     if not pictures:
         return []
     return np.split(bench.encode(np.stack(pictures)), len(queries))

@@ -69,10 +69,12 @@ class Gallery(Protocol):
     def run(self, bench: Bench, progress: Progress) -> Result:
         c = self.config
         known = bench.kinds(c.source)
+        if not known:
+            raise ValueError(f"source '{c.source}' has no test frames with annotations; the gallery needs some")
         kinds = list(known[:3] if c.kinds is None else c.kinds)
         query_kind = c.query_kind or next(iter(kinds), None)
         if wrong := [k for k in (*kinds, query_kind) if k not in known]:
-            raise ValueError(f"source '{c.source}' has no kind {wrong[0]}; it has {', '.join(known) or 'none'}")
+            raise ValueError(f"source '{c.source}' has no kind {wrong[0]}; it has {', '.join(known)}")
         assert query_kind is not None
         rng = bench.rng("gallery", c.source)
         train, test = bench.pool("train", c.source, known), bench.pool("test", c.source, known)
@@ -109,7 +111,7 @@ class Gallery(Protocol):
         names = c.photo_sources
         if names is None:
             known = bench.sources
-            others = [name for name in bench.source_names() if type(known[name]) is not type(known[c.source])]
+            others = [n for n in bench.source_names() if type(known.get(n)) is not type(known.get(c.source))]
             names = [name for name in others if bench.has("test", name)]
         pools = [bench.pool("test", name) for name in names]
         drawn = [pool.draw(c.n_photos, bench.rng("gallery", "photos", pool.source)) for pool in pools]

@@ -53,5 +53,5 @@ def share(credits: np.ndarray) -> tuple[float, float, float]:
     if groups > 1 and 0 < p < 1:
         variance = float(means.var(ddof=1)) / groups
         n = min(float(groups * trials), max(n, p * (1 - p) / variance if variance > 0 else math.inf))
-    low, high = proportion_interval(p * n, n)  # type: ignore[arg-type]  # fractions of a trial
+    low, high = proportion_interval(p * n, n)
     return p, low, high

@@ -28,11 +28,10 @@ def test_the_true_answer_is_the_stored_test_variant(make_bench):
     bench = make_bench()
     queries = bench.pool("test", "world", ["seg"]).draw(3, bench.rng("x"))
     prompts = [bench.pool("train", "world", ["seg"]).draw(2, bench.rng("y")) for _ in queries]
-    palettes = np.array([1, 2, 3])
-    codes = binding._draw(bench, bench.tasks["seg"], "seg", queries, prompts, palettes)
-    for frame, mine, palette in zip(queries, codes, palettes):
+    codes = binding._draw(bench, bench.tasks["seg"], "seg", queries, prompts)
+    for palette, (frame, mine) in enumerate(zip(queries, codes, strict=True), start=1):
         assert len(mine) == 3 + 2
-        np.testing.assert_array_equal(mine[0], bench.codes([frame], "seg", int(palette))[0])
+        np.testing.assert_array_equal(mine[0], bench.codes([frame], "seg", palette)[0])
         assert not np.array_equal(mine[0], mine[1])
         assert not np.array_equal(mine[0], mine[2])
     train = bench.codes(prompts[0], "seg", 1)

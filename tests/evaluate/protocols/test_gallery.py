@@ -83,6 +83,7 @@ def test_photos_by_default_are_of_sources_of_another_type(shown):
     ("change", "message"),
     [
         ({"kinds": ["pose"]}, "source 'world' has no kind pose; it has edges"),
+        ({"source": "clips"}, "source 'clips' has no test frames with annotations; the gallery needs some"),
         ({"query_kind": "pose"}, "source 'world' has no kind pose"),
         ({"given": 6, "new": 3}, "given 6 \\+ new 3 exceed the context of 8 pictures"),
         ({"video_sources": ["world"]}, "source 'world' has no test samples of 5 frames"),
