@@ -216,7 +216,7 @@ class Engine:
         if logits is not None:
             out[:, 0] = logits.log_softmax(-1)[0, tokens[:, 0]]
         if tokens.shape[1] > 1:
-            cache = repeat(shared, len(tokens), shared.length + tokens.shape[1] - 1)
+            cache = shared.repeat(len(tokens), shared.length + tokens.shape[1] - 1)
             out[:, 1:] = -self.model(tokens[:, :-1], targets=tokens[:, 1:], cache=cache)
         return out
 
@@ -260,13 +260,13 @@ class Engine:
         times = len(so_far) // len(queries)
         known = shared.length + queries.shape[1]
         room = known + so_far.shape[1] + n_new - 1
-        cache = repeat(shared, len(queries), room if times == 1 else known)
+        cache = shared.repeat(len(queries), room if times == 1 else known)
         if queries.shape[1]:
             logits = self._feed(cache, queries)
         elif logits is not None:
             logits = logits.expand(len(queries), -1)
         if times > 1:
-            cache = repeat(cache, times, room)
+            cache = cache.repeat(times, room)
             logits = None if logits is None else logits.repeat_interleave(times, 0)
         if so_far.shape[1]:
             logits = self._feed(cache, so_far)
@@ -278,8 +278,6 @@ class _Running:
     """Inference mode, and autocast where asked for."""
 
     def __init__(self, engine: Engine):
-        with torch.inference_mode(False):  # kept by the model, so training must be able to use it later
-            engine.model.rope(0, 1, engine.device)
         half = engine.dtype == torch.bfloat16
         self.contexts = (
             torch.inference_mode(),
@@ -293,17 +291,6 @@ class _Running:
     def __exit__(self, *error: object) -> None:
         for context in reversed(self.contexts):
             context.__exit__(*error)
-
-
-def repeat(cache: KVCache, times: int, capacity: int) -> KVCache:
-    """A copy of a cache of B rows for B * times rows, each row `times` in succession."""
-    layers, _, rows, groups, _, d = cache.data.shape
-    new = object.__new__(KVCache)
-    new.data = cache.data.new_zeros((layers, 2, rows * times, groups, capacity, d))
-    new.length = cache.length
-    target = new.data.view(layers, 2, rows, times, groups, capacity, d)
-    target[..., : cache.length, :] = cache.data[:, :, :, None, :, : cache.length]
-    return new
 
 
 def _check(name: str, codes: Codes, dim: int, limit: int) -> Tensor:

@@ -145,14 +145,14 @@ class KVCache:
         self.data[layer, 1, :, :, self.length : end] = v
         return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
 
-    def expand(self, batch: int, capacity: int) -> KVCache:
-        """A copy of a cache of one sequence for `batch` sequences: a shared prompt is prefilled once."""
-        assert self.data.shape[2] == 1
+    def repeat(self, times: int, capacity: int) -> KVCache:
+        """A copy of B rows for B * times rows, each row `times` in succession: a shared prompt is prefilled once."""
+        layers, _, rows, groups, _, d = self.data.shape
         new = object.__new__(KVCache)
-        layers, two, _, groups, _, d = self.data.shape
-        new.data = self.data.new_zeros((layers, two, batch, groups, capacity, d))
-        new.data[:, :, :, :, : self.length] = self.data[:, :, :, :, : self.length]
+        new.data = self.data.new_zeros((layers, 2, rows * times, groups, capacity, d))
         new.length = self.length
+        target = new.data.view(layers, 2, rows, times, groups, capacity, d)
+        target[..., : self.length, :] = self.data[:, :, :, None, :, : self.length]
         return new
 
 
@@ -179,7 +179,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (x.shape[-1],), self.weight, self.eps)
+        y = F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps)
+        return y.to(self.weight.dtype)
 
 
 class Attention(nn.Module):

@@ -17,7 +17,7 @@ from lvmlite.images import Geometry
 
 
 class Task(ABC):
-    """Base class. A subclass takes its config dataclass.
+    """Base class. A subclass takes its config dataclass, `Config`.
 
     Attributes:
         annotation: the native annotation it draws ("classes", "depth", ...); None if derived from the photo.
@@ -25,6 +25,7 @@ class Task(ABC):
         variants: how many pictures of one annotation a store holds (palettes, noise draws); 0 is canonical.
     """
 
+    Config: ClassVar[type[Any]]
     annotation: str | None = None
     metrics: ClassVar[tuple[str, ...]] = ()
     variants: int = 1

@@ -30,7 +30,7 @@ GEOMETRY = Geometry(SIZE, "squash")
 
 @dataclass(frozen=True)
 class Item:
-    """What becomes a sample: pixels are (number, t, 7); `label` is its annotation; `fault` makes it unreadable."""
+    """What becomes a sample: pixels are (number, t, 7) modulo 256; `label`: annotated; `fault`: unreadable."""
 
     number: int
     split: str = "train"
@@ -61,7 +61,7 @@ class Frames(Sequence[dict[str, Any]]):
             raise Unreadable(self.item.fault)
         frame: dict[str, Any] = {"image": picture(self.item.number, t)}
         if self.item.label:
-            frame["label"] = np.full((SIZE, SIZE), self.item.number, np.uint8)
+            frame["label"] = np.full((SIZE, SIZE), self.item.number % 256, np.uint8)
         return frame
 
 
@@ -94,7 +94,7 @@ class Toy(Source):
 
 
 def picture(number: int, t: int) -> np.ndarray:
-    return np.broadcast_to(np.array([number, t, 7], np.uint8), (SIZE, SIZE, 3))
+    return np.broadcast_to(np.array([number % 256, t % 256, 7], np.uint8), (SIZE, SIZE, 3))
 
 
 def toy(n_parts: int = 3, per_part: int = 4, name: str = "toy", **item: Any) -> Toy:
