@@ -151,12 +151,17 @@ def quickstart(args: argparse.Namespace) -> None:
 
 
 def add_own_data(config: Any, images: str | None, videos: str | None) -> None:
-    """Add the user's folders as sources; a few thousand pictures are what the quickstart's budget can use."""
+    """Add the user's folders as sources; a few thousand pictures are what the quickstart's budget can use.
+
+    Photos join stage 1 as they are and stage 2 in pairs with what can be derived from them; clips join both.
+    """
+    from lvmlite.data.sentences import PairsConfig
     from lvmlite.data.sources.photos import PhotosConfig
     from lvmlite.data.sources.videos import VideosConfig
 
     if images:
         config.data.sources.append(PhotosConfig(path=images, crops=16, max_samples=2000, max_side=512))
+        config.stages[-1].data.sentences.append(PairsConfig(share=0.2, sources=["photos"], pairs=4))
     if videos:
         config.data.sources.append(
             VideosConfig(path=videos, frame_step=5, clip_frames=16, max_clips=40, min_frames=8, max_side=128)

@@ -1,0 +1,64 @@
+"""FLOPs and parameter counts against the papers' tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lvmlite.model.flops import forward_flops, imagenet_epochs, matmul_parameters, training_flops
+from lvmlite.model.transformer import Architecture, ModelConfig, Transformer
+
+PARAMETERS = {"300m": 291e6, "600m": 648e6, "1b": 1.15e9, "3b": 3.27e9, "7b": 6.54e9}  # REFERENCE section 3
+TERAFLOPS = {"300m": 4.1, "600m": 7.9, "1b": 12.8, "3b": 33.0}  # LVM-Lite, Table 4, context 4096
+SHORT = {"300m": 0.15, "600m": 0.33, "1b": 0.59, "3b": 1.68}  # the formula at context 256
+
+
+def released(preset: str) -> Architecture:
+    """With the released vocabulary of 8192 codes + 100."""
+    return replace(ModelConfig(preset).resolve(8192), vocab_size=8292)
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_parameters_as_published(preset: str) -> None:
+    arch = released(preset)
+    assert arch.n_parameters == pytest.approx(PARAMETERS[preset], rel=0.01)
+    with torch.device("meta"):
+        model = Transformer(arch)
+    assert sum(p.numel() for p in model.parameters()) == arch.n_parameters
+    products = sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
+    assert matmul_parameters(arch) == products
+
+
+@pytest.mark.parametrize("preset", TERAFLOPS)
+def test_forward_flops_as_published(preset: str) -> None:
+    assert forward_flops(released(preset), 4096) / 1e12 == pytest.approx(TERAFLOPS[preset], rel=0.08)
+    assert forward_flops(released(preset), 256) / 1e12 == pytest.approx(SHORT[preset], rel=0.03)
+
+
+def test_the_counted_products_are_those_of_the_model() -> None:
+    """PyTorch counts the products of a real forward; it counts the causal half of attention as a whole, as we do."""
+    arch = ModelConfig(dim=64, hidden_dim=96, n_layers=3, n_heads=4).resolve(126)
+    model = Transformer(arch)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, 48, dtype=torch.long))
+    norms = (2 * arch.n_layers + 1) * arch.dim
+    counted = forward_flops(arch, 48) - 2 * 48 * norms
+    assert counter.get_total_flops() == pytest.approx(counted, rel=1e-3)
+
+
+def test_training_costs_three_forwards_and_scales_with_tokens() -> None:
+    arch = released("300m")
+    assert training_flops(arch, 256, 256 * 10) == pytest.approx(30 * forward_flops(arch, 256))
+    per_token = [forward_flops(arch, n) / n for n in (256, 4096)]
+    assert per_token[1] / per_token[0] == pytest.approx(1.6, abs=0.05)  # of 19.4x a sequence, 1.6x a token
+
+
+def test_epochs_of_the_paper() -> None:
+    """Table 7: 125112 steps of 8192 pictures are 800 ImageNet epochs; 15639 steps of 512 x 16 are 100."""
+    assert imagenet_epochs(125_112 * 8192 * 256) == pytest.approx(800, rel=1e-3)
+    assert imagenet_epochs(15_639 * 512 * 4096) == pytest.approx(100, rel=1e-3)
+    assert imagenet_epochs(1_281_167 * 64, tokens_per_picture=64) == 1
