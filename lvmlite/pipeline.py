@@ -125,40 +125,41 @@ class Pipeline:
         Raises:
             ValueError: anything the user must mend, in one line. loop.Interrupted: stopped by a signal, saved.
         """
-        (self.out / "steps").mkdir(parents=True, exist_ok=True)
-        recipe.save(self.config, self.out / "recipe.yaml")
+        main = distributed.is_main()
+        if main:
+            (self.out / "steps").mkdir(parents=True, exist_ok=True)
+            recipe.save(self.config, self.out / "recipe.yaml")
+        distributed.barrier()
         done: list[dict[str, Any]] = []
         for step in self.steps:
-            found = self.read_mark(step)
-            if found and self.is_done(step):
-                done.append(
-                    {"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]}
-                )
-                self.say(f"{step.name}: done before ({found['detail']})")
-            else:
-                self.prepare(step, found)
-                self.say(f"{step.name} ...")
-                begun = time.monotonic()
-                write_json(self.mark(step), {"key": step.key, "settings": step.settings, "finished": False})
-                detail = step.do()
-                seconds = round(time.monotonic() - begun + ((found or {}).get("spent", 0.0)), 2)
-                entry = {"step": step.name, "seconds": seconds, "skipped": False, "detail": detail}
-                write_json(
-                    self.mark(step),
-                    {
-                        "key": step.key,
-                        "settings": step.settings,
-                        "finished": True,
-                        "seconds": seconds,
-                        "detail": detail,
-                    },
-                )
-                done.append(entry)
-                self.say(f"{step.name}: {detail}, {seconds:.0f} s")
-            write_json(self.out / "steps.json", done)
+            done.append(self.advance(step))
+            if main:
+                write_json(self.out / "steps.json", done)
+            distributed.barrier()  # every rank sees this step's mark before it looks at the next
             if until and step.name.startswith(until):
                 break
         return done
+
+    def advance(self, step: Step) -> dict[str, Any]:
+        """Do one step, or find it done; gives its line of steps.json. Ranks train together, the first does the rest."""
+        found = self.read_mark(step)
+        if found and self.is_done(step):
+            self.say(f"{step.name}: done before ({found['detail']})")
+            return {"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]}
+        main = distributed.is_main()
+        mark = {"key": step.key, "settings": step.settings, "finished": False}
+        if main:
+            self.prepare(step, found)
+            write_json(self.mark(step), mark)
+        distributed.barrier()
+        self.say(f"{step.name} ...")
+        begun = time.monotonic()
+        detail = step.do() if main or step.trained else ""
+        entry = {"step": step.name, "seconds": round(time.monotonic() - begun, 2), "skipped": False, "detail": detail}
+        if main:
+            write_json(self.mark(step), {**mark, **entry, "finished": True})
+        self.say(f"{step.name}: {detail}, {entry['seconds']:.0f} s")
+        return entry
 
     def prepare(self, step: Step, found: dict[str, Any] | None) -> None:
         """Make room for a step: output of another recipe is removed, trained weights only if asked for."""
@@ -168,7 +169,7 @@ class Pipeline:
         what = "; ".join(changes[:4]) or "an earlier step changed"
         if step.trained and not self.overwrite and any(folder.exists() for folder in step.folders):
             raise ValueError(
-                f"{step.folders[0]}: trained by another recipe ({what}); choose another out=, or add --overwrite"
+                f"{step.folders[0]}: trained by another recipe ({what}); choose another out folder, or add --overwrite"
             )
         self.say(f"{step.name}: the recipe changed ({what}), doing it again")
         for folder in step.folders:

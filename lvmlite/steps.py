@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lvmlite import __version__, recipe
+from lvmlite import __version__, distributed, recipe
 from lvmlite.data.build import IMAGE, build_pixels, build_tokens, read_rejects, stable_rng
 from lvmlite.data.sources import build_source
 from lvmlite.data.sources.base import Source
@@ -105,7 +105,8 @@ class Work:
         )
         folder = self.out / "tokenizer"
         self.trainer(learner, config.train, folder, "tokenizer").run()
-        save_tokenizer(tokenizer, folder / "final")
+        if distributed.is_main():
+            save_tokenizer(tokenizer, folder / "final")
         last = learner.validate()
         return f"PSNR {last['val_psnr']:.1f} dB, {last['val_usage']:.0%} of {tokenizer.codebook_size} codes used"
 

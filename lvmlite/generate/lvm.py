@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lvmlite.devices import pick_device
 from lvmlite.generate.engine import Engine, Progress, Sampling
 from lvmlite.generate.folder import ModelFolder, read_model
 from lvmlite.generate.prompt import read_pictures
@@ -106,7 +107,7 @@ class LVM:
         Raises:
             ValueError: a part is missing, broken or of another model; a device this machine lacks. One line.
         """
-        return cls(read_model(path), choose_device(device))
+        return cls(read_model(path), pick_device(device))
 
     def task(self, kind: str) -> Task:
         """Raises ValueError that names the known kinds, and the nearest."""
@@ -199,21 +200,3 @@ class LVM:
     def _encode(self, pictures: Any, name: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
         fitted, shapes = read_pictures(pictures, self.geometry, name)
         return encode_pictures(self.tokenizer, fitted).astype(np.int64), shapes
-
-
-def choose_device(device: str) -> torch.device:
-    """ "auto": cuda, then mps, then cpu. Raises ValueError for a device that is unknown or not here."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device '{device}' is unknown; use auto, cpu, cuda, cuda:0 or mps") from None
-    here = {
-        "cpu": True,
-        "cuda": (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not here.get(chosen.type, False):
-        raise ValueError(f"device '{device}' is not on this machine; use auto or cpu")
-    return chosen

@@ -174,7 +174,7 @@ def test_workers_write_the_same_bytes_and_die_with_their_parent(tmp_path: Path) 
     assert log.read_text() == lines
     assert not (tmp_path / "two" / "pixels" / "store.json").exists()
     finish(run("build", str(tmp_path / "two"), "2", TOY_LOG=str(log)))
-    assert len(set(log.read_text().split())) >= 3  # drawn in workers of both runs
+    assert len(set(log.read_text().split()) - {str(process.pid)}) >= 2  # drawn in workers, of both runs
     assert tree(tmp_path / "two") == tree(tmp_path / "alone")
 
 
@@ -222,7 +222,7 @@ def test_half_written_files_are_removed(tmp_path: Path) -> None:
         (tmp_path / "a" / name).mkdir(parents=True)
         (tmp_path / "a" / name / "image.npy").write_text("half")
     (tmp_path / "a" / "parts").mkdir()
-    for name in (".store.json.partial", "parts/.toy.000.json.partial"):
+    for name in (".store.json.partial", "parts/.another.json.partial"):
         (tmp_path / "a" / name).write_text("{")
     pixels_of(toy(), tmp_path / "a")
     pixels_of(toy(), tmp_path / "b")
@@ -301,7 +301,7 @@ def test_tokens_of_another_encoding_or_other_pixels_are_not_reused(tmp_path: Pat
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     pixels = build_pixels([toy(2)], KINDS, SETTINGS, GEOMETRY, tmp_path / "pixels", seed=1)
     for out in ("a", "c"):
-        build_tokens(pixels, ToyTokenizer(), tmp_path / out, batch=4)
+        build_tokens(pixels, ToyTokenizer(), tmp_path / out, batch=2, bf16=True)
     assert tree(tmp_path / "a") == tree(tmp_path / "c")
 
 

@@ -130,7 +130,9 @@ def test_random_reads_consecutive_items(made: Made) -> None:
 # --- video
 
 
-@pytest.mark.parametrize(("pictures", "strides"), [(3, [1]), (3, [3, 1, 2]), (2, [7]), (8, [1, 2]), (4, [2, 30])])
+@pytest.mark.parametrize(
+    ("pictures", "strides"), [(3, [1]), (3, [3, 1, 2]), (2, [7]), (5, [1, 2]), (8, [1, 2]), (4, [2, 30])]
+)
 def test_frames_of_one_clip_at_a_stride_that_fits(tmp_path: Path, pictures: int, strides: list[int]) -> None:
     """All (start, stride) that fit are drawn, and nothing else; strides that fit equally often."""
     lengths = [3, 8, 7, 20]

@@ -12,7 +12,7 @@ from PIL import Image
 
 import lvmlite
 from lvmlite.generate.folder import export_model
-from lvmlite.generate.lvm import LVM, choose_device
+from lvmlite.generate.lvm import LVM
 
 from .conftest import SIZE, K, S, parts, picture
 
@@ -143,12 +143,3 @@ def test_a_model_without_bos(tmp_path: Path) -> None:
         plain.complete([])
     with pytest.raises(ValueError, match="has no BOS"):
         plain.perplexity([], [A])
-
-
-def test_devices() -> None:
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    with pytest.raises(ValueError, match="device 'gpu' is unknown"):
-        choose_device("gpu")
-    with pytest.raises(ValueError, match="device 'cuda:99' is not on this machine"):
-        choose_device("cuda:99")
