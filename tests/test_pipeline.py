@@ -123,8 +123,13 @@ def test_killed_at_any_moment_and_run_again_ends_with_the_same_bits(run: Path, t
     """Real processes, real SIGKILLs: while drawing, in both kinds of training, while encoding; then once to the end."""
     out = tmp_path / "killed"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    milestones = ["steps/pixels.json", "tokenizer/checkpoints/step-2", "tokens/parts", "stages/single/checkpoints/step-2",
-                  "stages/sequences/checkpoints/step-4"]  # fmt: skip
+    milestones = [
+        "steps/pixels.json",
+        "tokenizer/checkpoints/step-2",
+        "steps/tokens.json",
+        "stages/single/checkpoints/step-2",
+        "stages/sequences/checkpoints/step-4",
+    ]
     words = ["evaluate=[]"]
     killed = 0
     for milestone in milestones:
