@@ -216,7 +216,7 @@ class Work:
             "recipe": self.config.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": __version__,
-            "peak_memory_gb": round(peak_memory_gb(), 2),
+            "peak memory": f"{peak_memory_gb():.2f} GB",
         }
         with self.bar("evaluating", 0, "steps") as bar:
             results = evaluate(
