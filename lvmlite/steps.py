@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lvmlite.data.build import IMAGE, build_pixels, build_tokens, read_rejects, 
 from lvmlite.data.sources import build_source
 from lvmlite.data.sources.base import Source
 from lvmlite.data.store import Store
-from lvmlite.data.stream import PixelStream, Stream
+from lvmlite.data.stream import PixelStream, Stream, readable
 from lvmlite.devices import peak_memory_gb, use_bf16
 from lvmlite.evaluate.bench import Bench
 from lvmlite.evaluate.protocols import protocol_configs
@@ -95,12 +95,13 @@ class Work:
         store = Store.open(self.out / "pixels")
         tokenizer = build_tokenizer(config.net, self.config.data.geometry.size, seed).to(self.device)
         mix, batch = config.train.pictures, config.train.batch_size
+        held = readable(mix, [store], "val")
         learner = TokenizerLearner(
             tokenizer,  # type: ignore[arg-type]
             PixelStream([store], "train", mix, seed, batch),
             config.train,
             seed,
-            PixelStream([store], "val", mix, seed, batch),
+            PixelStream([store], "val", held, seed, batch) if held else None,
             bf16=use_bf16(self.device, config.train.precision),
         )
         folder = self.out / "tokenizer"
@@ -108,6 +109,8 @@ class Work:
         if distributed.is_main():
             save_tokenizer(tokenizer, folder / "final")
         last = learner.validate()
+        if not last:
+            return "no held-out pictures to measure it on"
         return f"PSNR {last['val_psnr']:.1f} dB, {last['val_usage']:.0%} of {tokenizer.codebook_size} codes used"
 
     def trainer(self, learner: Any, train: Any, folder: Path, title: str) -> Trainer:
@@ -144,17 +147,19 @@ class Work:
         if before is not None:
             model.load_state_dict(self.trained_weights(before))
         batch = stage.train.batch_size
+        held = readable(stage.data.sentences, [store], "val")
+        validation = {"val": Stream([store], "val", replace(stage.data, sentences=held), seed, batch)} if held else {}
         learner = LanguageLearner(
             model,
             Stream([store], "train", stage.data, seed, batch),
             stage.train,
-            {"val": Stream([store], "val", stage.data, seed, batch)},
+            validation,
             stage.validation_batches,
             use_bf16(self.device, stage.train.precision),
         )
         folder = self.out / "stages" / stage.name
         self.trainer(learner, stage.train, folder, f"stage {stage.name}").run()
-        last = learner.validate()["val_loss"]
+        last = learner.validate().get("val_loss", float("nan"))
         chance = float(np.log(model.arch.codebook_size))
         return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {chance:.2f})"
 

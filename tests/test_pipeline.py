@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import lvmlite
 from lvmlite.data.store import Store, sha256
@@ -160,3 +161,26 @@ def test_the_estimate_names_every_costly_step(tmp_path: Path) -> None:
     ):
         assert word in lines
     assert not (tmp_path / "new").exists()
+
+
+def test_a_handful_of_own_photos_joins_without_held_out_ones(tmp_path: Path) -> None:
+    """Four photos leave no validation split: what cannot be validated is left out, the rest is trained."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    pipeline = tiny(
+        tmp_path / "run",
+        f"data.sources[2]={{source: photos, path: {folder}, crops: 2, val: 0, test: 0}}",
+        "stages[1].data.sentences[2]={sentence: pairs, pairs: 2, share: 0.5, sources: [photos]}",
+        "evaluate=[]",
+    )
+    done = pipeline.run("model")
+    assert "1 inputs rejected" in done[0]["detail"]
+    last = json.loads((tmp_path / "run/stages/sequences/log.jsonl").read_text().splitlines()[-1])
+    assert any(name.startswith("val/discriminative/world") for name in last)
+    assert not any("photos" in name for name in last)
+    store = Store.open(tmp_path / "run/tokens")
+    assert sum(shard.info.n_frames for shard in store.select("train", ["photos"])) == 8

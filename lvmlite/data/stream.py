@@ -72,6 +72,18 @@ class Batch:
     packed: bool
 
 
+def expand(entry: Any, stores: Sequence[Store], split: str, columns: Columns) -> list[SentenceType]:
+    """The types of one entry of a mix that find something to read."""
+    shards = [shard for store in stores for shard in store.select(split, entry.sources)]
+    types = SENTENCES[entry.sentence][1].expand(entry, shards, columns) if shards else []
+    return [t for t in types if t.n_items]
+
+
+def readable(sentences: Sequence[Any], stores: Sequence[Store], split: str) -> list[Any]:
+    """The entries of a mix that find something in a split: a dozen photos may leave "val" without any."""
+    return [entry for entry in sentences if entry.share and expand(entry, stores, split, Columns())]
+
+
 class Mix:
     """Which cells each slot of each batch reads: the part of the stream that does not care what the cells hold.
 
@@ -93,9 +105,7 @@ class Mix:
             if not entry.share:
                 continue
             check_names(entry, stores)
-            shards = [shard for store in stores for shard in store.select(split, entry.sources)]
-            types = SENTENCES[entry.sentence][1].expand(entry, shards, self.columns) if shards else []
-            types = [t for t in types if t.n_items]
+            types = expand(entry, stores, split, self.columns)
             if not types:
                 places = ", ".join(str(store.path) for store in stores)
                 raise ValueError(

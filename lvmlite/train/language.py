@@ -66,7 +66,7 @@ class LanguageLearner:
         return losses.sum() / (targets != IGNORE).sum().clamp_min(1), {}
 
     def after_step(self, step: int) -> dict[str, float]:
-        return {}
+        return {"padding": round(self.stream.padding, 4)} if self.stream.padding else {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
