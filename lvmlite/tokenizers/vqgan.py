@@ -63,16 +63,22 @@ def norm_groups(channels: int) -> int:
     return min(32, max(1, channels // 4))
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(norm_groups(channels), channels, eps=1e-6)
+class Norm(nn.GroupNorm):
+    """Group norm in float32: on a CPU, PyTorch's bf16 kernel for channels-last maps is 5 to 10 times slower."""
+
+    def __init__(self, channels: int):
+        super().__init__(norm_groups(channels), channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps).to(x.dtype)
 
 
 class ResBlock(nn.Module):
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
-        self.norm1 = norm(n_in)
+        self.norm1 = Norm(n_in)
         self.conv1 = nn.Conv2d(n_in, n_out, 3, padding=1)
-        self.norm2 = norm(n_out)
+        self.norm2 = Norm(n_out)
         self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1)
         if n_in != n_out:
             self.nin_shortcut = nn.Conv2d(n_in, n_out, 1)
@@ -89,7 +95,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm = norm(channels)
+        self.norm = Norm(channels)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,7 +172,7 @@ class Encoder(nn.Module):
             self.down.append(level)
             n_in = width
         self.mid = Middle(n_in, side in config.attention)
-        self.norm_out = norm(n_in)
+        self.norm_out = Norm(n_in)
         self.conv_out = nn.Conv2d(n_in, config.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -195,7 +201,7 @@ class Decoder(nn.Module):
             levels.insert(0, level)
             n_in = widths[i]
         self.up = nn.ModuleList(levels)
-        self.norm_out = norm(n_in)
+        self.norm_out = Norm(n_in)
         self.conv_out = nn.Conv2d(n_in, 3 * config.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lvmlite.tokenizers.quantizers import NearestCodeConfig
-from lvmlite.tokenizers.vqgan import VQGAN, SelfAttention, VQGANConfig
+from lvmlite.tokenizers.vqgan import VQGAN, Norm, SelfAttention, VQGANConfig
 
 TINY = VQGANConfig(
     channels=16, multipliers=(1, 2), n_res_blocks=1, n_decoder_res_blocks=1, z_channels=8, patch=2,
@@ -213,3 +213,17 @@ def test_sizes_that_do_not_fit_are_told(change: dict, size: int, said: str) -> N
 def test_widths_that_do_not_fit_are_told(change: dict) -> None:
     with pytest.raises(ValueError, match=r"multipliers must hold|cannot be split into"):
         replace(TINY, **change)
+
+
+def test_norms_are_float32_inside_and_keep_the_type() -> None:
+    torch.manual_seed(0)
+    made, x = Norm(64), 100 + torch.randn(2, 64, 6, 6)
+    reference = F.group_norm(x, 16, made.weight, made.bias, 1e-6)
+    assert made(x).equal(reference)
+    half = x.bfloat16().to(memory_format=torch.channels_last)
+    out = made(half)
+    assert out.dtype == torch.bfloat16
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    exact = F.group_norm(half.double(), 16, eps=1e-6)  # a large mean must not eat the digits
+    assert (out.double() - exact).abs().max() < 0.02
+    assert set(made.state_dict()) == {"weight", "bias"}
