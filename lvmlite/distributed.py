@@ -21,6 +21,7 @@ def start(device: torch.device) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.barrier()  # a rank that ends at once with a user's mistake must not break another's connecting
     return device
 
 
