@@ -24,20 +24,29 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"lvmlite {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
+    add_recipe_commands(commands)
+    add_model_commands(commands)
+    return top
 
-    def command(
-        group: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str | None = None
-    ) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=epilog)
-        made.set_defaults(run=run)
-        return made
 
-    def takes_recipe(made: argparse.ArgumentParser) -> None:
-        made.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with lvmlite: quickstart")
-        made.add_argument("settings", nargs="*", metavar="key=value", help="change values of the recipe")
-        made.add_argument("--overwrite", action="store_true", help="replace weights trained by another recipe")
-        made.add_argument("--quiet", action="store_true", help="no progress")
+def command(
+    group: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=epilog)
+    made.set_defaults(run=run)
+    return made
 
+
+def takes_settings(made: argparse.ArgumentParser, dry_run: bool = False) -> None:
+    made.add_argument("settings", nargs="*", metavar="key=value", help="change values of the recipe")
+    made.add_argument("--overwrite", action="store_true", help="replace weights trained by another recipe")
+    made.add_argument("--quiet", action="store_true", help="no progress")
+    if dry_run:
+        made.add_argument("--dry-run", action="store_true", help="print steps, tokens, disk, memory and time, and stop")
+
+
+def add_recipe_commands(commands: Any) -> None:
+    """quickstart, run, train, data, tokenizer: what works from a recipe."""
     quick = command(
         commands,
         "quickstart",
@@ -51,34 +60,32 @@ def parser() -> argparse.ArgumentParser:
     quick.add_argument("--out", default=None, help="the run folder (default: runs/quickstart)")
     quick.add_argument("--device", default=None, help="auto (default), cpu, cuda or mps")
     quick.add_argument("--seed", type=int, default=None, help="of everything drawn (default: 0)")
-    quick.add_argument("--dry-run", action="store_true", help="print steps, tokens, disk, memory and time, and stop")
-    quick.add_argument("--overwrite", action="store_true", help="replace weights trained by another recipe")
-    quick.add_argument("--quiet", action="store_true", help="no progress")
-    quick.add_argument("settings", nargs="*", metavar="key=value", help="change values of the recipe")
+    takes_settings(quick, dry_run=True)
 
-    run = command(commands, "run", run_recipe, "everything a recipe names; finished steps are skipped", EPILOG)
-    takes_recipe(run)
-    run.add_argument("--dry-run", action="store_true", help="print steps, tokens, disk, memory and time, and stop")
-    train = command(commands, "train", lambda a: run_until(a, "model"), "a recipe up to the trained model", EPILOG)
-    takes_recipe(train)
+    def from_recipe(group: Any, name: str, until: str, text: str) -> None:
+        made = command(group, name, lambda args: run_recipe(args, until), text, EPILOG)
+        made.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with lvmlite: quickstart")
+        takes_settings(made, dry_run=not until)
 
-    data = commands.add_parser("data", help="build and look at token stores").add_subparsers(
-        metavar="COMMAND", required=True
-    )
-    takes_recipe(command(data, "build", lambda a: run_until(a, "tokens"), "a recipe up to its token store", EPILOG))
-    inspect = command(data, "inspect", inspect_store, "what a store holds, and whether it is whole")
+    from_recipe(commands, "run", "", "everything a recipe names; finished steps are skipped")
+    from_recipe(commands, "train", "model", "a recipe up to the trained model")
+    data = commands.add_parser("data", help="build and look at token stores")
+    stores = data.add_subparsers(metavar="COMMAND", required=True)
+    from_recipe(stores, "build", "tokens", "a recipe up to its token store")
+    inspect = command(stores, "inspect", inspect_store, "what a store holds, and whether it is whole")
     inspect.add_argument("store", help="a folder with a store.json")
     inspect.add_argument("--verify", action="store_true", help="check every file against its checksum")
-    tokenizer = commands.add_parser("tokenizer", help="train tokenizers").add_subparsers(
-        metavar="COMMAND", required=True
-    )
-    takes_recipe(
-        command(tokenizer, "train", lambda a: run_until(a, "tokenizer"), "a recipe up to its tokenizer", EPILOG)
+    tokenizer = commands.add_parser("tokenizer", help="train tokenizers")
+    from_recipe(
+        tokenizer.add_subparsers(metavar="COMMAND", required=True), "train", "tokenizer", "a recipe up to its tokenizer"
     )
 
+
+def add_model_commands(commands: Any) -> None:
+    """complete, evaluate, report, info, flops: what works from what a run left."""
     make = command(commands, "complete", complete, "prompt a model with pictures and save the answer")
     make.add_argument("model", help="a model folder, e.g. runs/quickstart/model")
-    make.add_argument("images", nargs="+", metavar="IMG", help="the prompt, in order: photo, its edges, new photo")
+    make.add_argument("images", nargs="+", metavar="IMG", help="the prompt, in order: photo, its map, new photo")
     make.add_argument("-n", "--n-images", type=int, default=1, help="pictures to answer with (default: 1)")
     make.add_argument(
         "-o", "--output", default="out.png", help="where to save; several get -1, -2, ... (default: out.png)"
@@ -104,13 +111,6 @@ def parser() -> argparse.ArgumentParser:
     flops.add_argument("--preset", default=None, help="one preset; default: all")
     flops.add_argument("--context", type=int, nargs="+", default=[256, 4096], help="positions (default: 256 4096)")
     flops.add_argument("--codebook-size", type=int, default=8192)
-    return top
-
-
-def load(args: argparse.Namespace) -> Any:
-    from lvmlite.schema import load_recipe
-
-    return load_recipe(args.recipe, args.settings)
 
 
 def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None:
@@ -130,12 +130,10 @@ def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None
         print(f"report: {pipeline.out / 'report' / 'index.html'}")
 
 
-def run_recipe(args: argparse.Namespace) -> None:
-    run_pipeline(load(args), args)
+def run_recipe(args: argparse.Namespace, until: str) -> None:
+    from lvmlite.schema import load_recipe
 
-
-def run_until(args: argparse.Namespace, step: str) -> None:
-    run_pipeline(load(args), args, step)
+    run_pipeline(load_recipe(args.recipe, args.settings), args, until)
 
 
 def quickstart(args: argparse.Namespace) -> None:
@@ -209,9 +207,10 @@ def complete(args: argparse.Namespace) -> None:
         top_p=args.top_p,
         seed=args.seed,
     )
+    best = max(answer.candidates, key=lambda candidate: candidate.logprob)
     output = Path(args.output)
-    for i, picture in enumerate(answer):
-        file = output if len(answer) == 1 else output.with_stem(f"{output.stem}-{i + 1}")
+    for i, picture in enumerate(best):
+        file = output if len(best) == 1 else output.with_stem(f"{output.stem}-{i + 1}")
         picture.save(file)
         print(file)
 

@@ -91,7 +91,8 @@ class Files(ABC):
         return self._handle[1]
 
     def _open_archive(self) -> Any:
-        raise NotImplementedError
+        """A fresh handle; only archives have one."""
+        raise AssertionError("a folder is not opened")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None}
