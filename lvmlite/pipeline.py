@@ -23,6 +23,7 @@ from lvmlite.data.store import write_json
 from lvmlite.devices import pick_device
 from lvmlite.schema import Recipe
 from lvmlite.steps import Work
+from lvmlite.tokenizers import load_tokenizer
 
 LOGGING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every")  # do not change what is learned
 
@@ -84,7 +85,9 @@ class Pipeline:
         if config.tokenizer.path is None:
             own = {"net": plain["tokenizer"]["net"], "train": plain["tokenizer"]["train"]}
             add("tokenizer", own, self.work.train_tokenizer, "tokenizer", trained=True)
-        encode = {k: v for k, v in plain["tokenizer"].items() if k in ("path", "encode_batch", "encode_bf16")}
+        encode = {k: v for k, v in plain["tokenizer"].items() if k in ("encode_batch", "encode_bf16")}
+        if config.tokenizer.path is not None:
+            encode["tokenizer"] = load_tokenizer(config.tokenizer.path).code_fingerprint
         add("tokens", encode, self.work.encode, "tokens")
         for i, stage in enumerate(config.stages):
             own = {"model": plain["model"], **plain["stages"][i]}

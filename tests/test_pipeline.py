@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import lvmlite
 from lvmlite.data.store import Store, sha256
@@ -184,3 +186,20 @@ def test_a_handful_of_own_photos_joins_without_held_out_ones(tmp_path: Path) -> 
     assert not any("photos" in name for name in last)
     store = Store.open(tmp_path / "run/tokens")
     assert sum(shard.info.n_frames for shard in store.select("train", ["photos"])) == 8
+
+
+def test_a_tokenizer_that_is_there_is_used_and_told_apart(run: Path, tmp_path: Path) -> None:
+    """Its own run's tokens come out again; another tokenizer under the same path makes the tokens stale."""
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(run / "tokenizer/final", folder)
+    words = [f"tokenizer.path={folder}", "evaluate=[]"]
+    tiny(tmp_path / "run", *words).run("tokens")
+    for shard in Store.open(run / "tokens").shards:
+        file = f"tokens/{shard.info.name}/image.npy"
+        assert sha256(tmp_path / "run" / file) == sha256(run / file)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["quantize.embedding.weight"] += 1
+    save_file(tensors, folder / "model.safetensors")
+    assert [step["step"] for step in tiny(tmp_path / "run", *words).run("tokens") if not step["skipped"]] == ["tokens"]
+    with pytest.raises(ValueError, match="nowhere"):
+        tiny(tmp_path / "run", "tokenizer.path=/nowhere")
