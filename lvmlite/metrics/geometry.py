@@ -12,8 +12,14 @@ import numpy as np
 from lvmlite.metrics.base import Metric, ratio
 
 
-def _known(truth: np.ndarray) -> np.ndarray:
-    return (truth > 0) & np.isfinite(truth)
+def _known(depth: np.ndarray) -> np.ndarray:
+    return (depth > 0) & np.isfinite(depth)
+
+
+def _where_true(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and true depths of the pixels whose truth is known, (N,) float64 each."""
+    known = _known(truth)
+    return prediction[known].astype(np.float64), truth[known].astype(np.float64)
 
 
 class DepthAbsRel(Metric):
@@ -26,8 +32,7 @@ class DepthAbsRel(Metric):
 
     @staticmethod
     def measure(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        known = _known(truth)
-        p, t = prediction[known].astype(np.float64), truth[known].astype(np.float64)
+        p, t = _where_true(prediction, truth)
         return np.array([(np.abs(p - t) / t).sum(), len(t)])
 
     @staticmethod
@@ -45,8 +50,7 @@ class DepthDelta1(Metric):
 
     @staticmethod
     def measure(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        known = _known(truth)
-        p, t = prediction[known].astype(np.float64), truth[known].astype(np.float64)
+        p, t = _where_true(prediction, truth)
         return np.array([((p < 1.25 * t) & (t < 1.25 * p)).sum(), len(t)], dtype=np.float64)
 
     @staticmethod
@@ -68,8 +72,7 @@ class DepthAbsRelAligned(Metric):
 
     @staticmethod
     def measure(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        known = _known(truth)
-        p, t = prediction[known].astype(np.float64), truth[known].astype(np.float64)
+        p, t = _where_true(prediction, truth)
         seen = _known(p)
         if not seen.any():
             return np.array([len(t), len(t)], dtype=np.float64)

@@ -30,7 +30,7 @@ class VQGANConfig:
         attention: sides of the feature maps that get self-attention, e.g. (16,).
         z_channels: width between net and quantiser.
         patch: pixels along a side folded into channels before the first convolution, unfolded after the last. The
-            published nets have 1; 2 drops the costly full-resolution level, which makes a small net 4x faster.
+            published nets have 1; more drops the full-resolution levels, which cost a small net the most on a CPU.
         pixel_range: what the net sees: "unit" is [0, 1], "symmetric" is [-1, 1].
     """
 
