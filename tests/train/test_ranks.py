@@ -54,7 +54,8 @@ def test_a_signal_to_one_rank_stops_both(server: Any, tmp_path: Path) -> None:
     pids = server.start("language", tmp_path, **settings)
     try:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (tmp_path / "log.jsonl").exists():
+        first = tmp_path / "log.jsonl"  # its first line is of a step that both have taken: both listen for signals
+        while time.monotonic() < deadline and not (first.exists() and first.stat().st_size):
             time.sleep(0.005)
         os.kill(pids[1], signal.SIGTERM)
     finally:
