@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lvmlite.data.build import available_kinds, draw_sample
+from lvmlite.data.pictures import available_kinds, draw_sample
 from lvmlite.data.sources.base import Reject, Source
 from lvmlite.devices import peak_memory_gb, use_bf16
 from lvmlite.images import Unreadable
@@ -68,21 +68,27 @@ def estimate(work: Work, todo: set[str]) -> list[Estimate]:
         each = tokenizer_step(work)
         what = f"{train.steps:,} steps of {train.batch_size} pictures"
         found.append(Estimate("tokenizer", what, train.steps * each))
-    if config.tokenizer.path:
-        tokenizer = load_tokenizer(config.tokenizer.path, device)
+    tokenizer: Any = None
+    if not config.data.sources:
+        store = work.other_stores()[0]
+        n_tokens, codebook_size = store.n_tokens, store.info.codebook_size or 0
     else:
-        tokenizer = build_tokenizer(config.tokenizer.net, size).to(device)
+        path, net = config.tokenizer.path, config.tokenizer.net
+        tokenizer = load_tokenizer(path, device) if path else build_tokenizer(net, size).to(device)
+        n_tokens, codebook_size = tokenizer.n_tokens, tokenizer.codebook_size
     if "tokens" in todo:
         batch, blank = config.tokenizer.encode_batch, np.zeros((config.tokenizer.encode_batch, size, size, 3), np.uint8)
         bf16 = config.tokenizer.encode_bf16
         each = median_seconds(lambda: encode_pictures(tokenizer, blank, batch, bf16), device) / batch
-        tokens = pictures * tokenizer.n_tokens
-        disk = tokens * np.dtype(token_dtype(tokenizer.codebook_size)).itemsize
-        found.append(Estimate("tokens", f"about {tokens:,} tokens", pictures * each, disk))
+        tokens, spent = pictures * n_tokens, pictures * each
+        if not config.data.pixels:  # workers draw while this process encodes
+            spent = max(spent, seconds / config.data.workers) if config.data.workers else spent + seconds
+        disk = tokens * np.dtype(token_dtype(codebook_size)).itemsize
+        found.append(Estimate("tokens", f"about {tokens:,} tokens", spent, disk))
     for stage in config.stages:
         if f"stage {stage.name}" in todo:
-            context = stage.data.pictures * tokenizer.n_tokens
-            each = language_step(work, stage, context, tokenizer.codebook_size)
+            context = stage.data.pictures * n_tokens
+            each = language_step(work, stage, context, codebook_size)
             total = stage.train.steps * stage.train.batch_size * context
             what = f"{stage.train.steps:,} steps of {stage.train.batch_size} x {context} = {total:,} tokens"
             found.append(Estimate(f"stage {stage.name}", what, stage.train.steps * each))
@@ -102,7 +108,8 @@ def drawing(work: Work) -> tuple[int, float]:
 def try_source(source: Source, config: Any, work: Work) -> tuple[int, float, float]:
     """Samples in a source, pictures per sample, and seconds per sample."""
     data = work.config.data
-    tasks = {kind: build_task(task) for kind, task in data.kinds.items()}
+    only = data.only.get(source.name)
+    tasks = {kind: build_task(task) for kind, task in data.kinds.items() if only is None or kind in only}
     parts = source.parts()
     n = sum(len(part.items) for part in parts) * getattr(config, "crops", 1)
     n = min(n, getattr(config, "max_samples", None) or n)
@@ -113,7 +120,7 @@ def try_source(source: Source, config: Any, work: Work) -> tuple[int, float, flo
         if isinstance(sample, Reject):
             continue
         try:
-            mine = available_kinds(sample, tasks, data.only.get(source.name))
+            mine = available_kinds(sample.frames[0] if len(sample.frames) else (), tasks)
             drawn += sum(len(rows) for rows in draw_sample(sample, mine, data.geometry, 0).values())
         except Unreadable:
             continue

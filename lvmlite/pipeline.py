@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Step:
         do: the work; gives a line of detail.
         trained: its output is weights, too costly to replace unasked.
         folders: of its output.
+        keeps: it takes up of its folders what is still good, a store that gains a kind for one.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Step:
     do: Callable[[], str]
     trained: bool
     folders: list[Path]
+    keeps: bool = False
 
 
 class Pipeline:
@@ -55,7 +57,7 @@ class Pipeline:
         config: the recipe; quiet: no progress; overwrite: replace trained weights of another recipe.
 
     Raises:
-        ValueError: the device is not here.
+        ValueError: the device is not here, or a store of `data.stores` cannot be used.
     """
 
     def __init__(self, config: Recipe, *, quiet: bool = False, overwrite: bool = False):
@@ -63,6 +65,7 @@ class Pipeline:
         self.out = Path(config.out)
         self.device = distributed.start(pick_device(config.device))
         self.work = Work(config, self.device, quiet)
+        self.stores = self.work.other_stores()
         self.steps = self.plan()
         self.work.keys = {step.folders[0]: step.key for step in self.steps if step.trained}
 
@@ -72,28 +75,37 @@ class Pipeline:
         config, data = self.config, self.config.data
         plain = recipe.to_dict(config)
         steps: list[Step] = []
-        key = ""
+        keys: list[str] = []  # of all the steps that the next stands on
 
-        def add(name: str, own: Any, do: Callable[[], str], *folders: str, trained: bool = False) -> None:
-            nonlocal key
-            settings = {"seed": config.seed, "after": key, **without_logging({name: own})}
-            key = recipe.config_hash(settings)
-            steps.append(Step(name, key, settings, do, trained, [self.out / folder for folder in folders]))
+        def add(
+            name: str, own: Any, do: Callable[[], str], *folders: str, trained: bool = False, keeps: bool = False
+        ) -> None:
+            settings = {"seed": config.seed, "after": keys[-1] if keys else "", **without_logging({name: own})}
+            step_key = recipe.config_hash(settings)
+            steps.append(Step(name, step_key, settings, do, trained, [self.out / folder for folder in folders], keeps))
+            keys.append(step_key)
 
-        pixels = {k: v for k, v in plain["data"].items() if k != "workers"}
-        add("pixels", pixels, self.work.draw_pixels, "pixels")
-        if config.tokenizer.path is None:
-            own = {"net": plain["tokenizer"]["net"], "train": plain["tokenizer"]["train"]}
-            add("tokenizer", own, self.work.train_tokenizer, "tokenizer", trained=True)
+        others = {s.path.name: recipe.config_hash([asdict(shard) for shard in s.info.shards]) for s in self.stores}
+        pixels = {k: v for k, v in plain["data"].items() if k not in ("workers", "pixels", "stores", "root")}
         encode = {k: v for k, v in plain["tokenizer"].items() if k in ("encode_batch", "encode_bf16")}
         if config.tokenizer.path is not None:
             encode["tokenizer"] = load_tokenizer(config.tokenizer.path).code_fingerprint
-        add("tokens", encode, self.work.encode, "tokens")
+        if data.sources and data.pixels:
+            add("pixels", pixels, self.work.draw_pixels, "pixels", keeps=True)
+            if config.tokenizer.path is None:
+                drawn = keys.pop()
+                own = {"net": plain["tokenizer"]["net"], "train": plain["tokenizer"]["train"]}
+                own["data"] = narrowed(pixels, config.tokenizer.train.pictures)
+                add("tokenizer", own, self.work.train_tokenizer, "tokenizer", trained=True)
+                encode["after"] = drawn
+            add("tokens", encode, self.work.encode, "tokens", keeps=True)
+        elif data.sources:
+            add("tokens", {**pixels, **encode}, self.work.draw_and_encode, "tokens", keeps=True)
         for i, stage in enumerate(config.stages):
-            own = {"model": plain["model"], **plain["stages"][i]}
+            own = {"model": plain["model"], **plain["stages"][i], **({"stores": others} if others else {})}
             work = self.work.stage_work(stage, config.stages[i - 1] if i else None)
             add(f"stage {stage.name}", own, work, f"stages/{stage.name}", trained=True)
-        if config.stages:
+        if config.stages and (data.sources or config.tokenizer.path is not None):
             add("model", {"kinds": list(data.kinds)}, self.work.export, "model")
             if config.evaluate:
                 add("evaluate", plain["evaluate"], self.work.evaluate, "evaluation")
@@ -168,19 +180,37 @@ class Pipeline:
         """Make room for a step: output of another recipe is removed, trained weights only if asked for."""
         if found is None or found["key"] == step.key:
             return
-        changes = [line for line in recipe.difference(found["settings"], step.settings) if not line.startswith("after")]
+        lines = recipe.difference(found["settings"], step.settings)
+        changes = [line for line in lines if "after" not in line.partition(":")[0].split(".")]
         what = "; ".join(changes[:4]) or "an earlier step changed"
         if step.trained and not self.overwrite and any(folder.exists() for folder in step.folders):
             raise ValueError(
                 f"{step.folders[0]}: trained by another recipe ({what}); choose another out folder, or add --overwrite"
             )
-        self.say(f"{step.name}: the recipe changed ({what}), doing it again")
-        for folder in step.folders:
+        doing = "keeping what is still good" if step.keeps else "doing it again"
+        self.say(f"{step.name}: the recipe changed ({what}), {doing}")
+        for folder in [] if step.keeps else step.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
     def say(self, line: str) -> None:
         if not self.quiet and distributed.is_main():
             print(line, file=sys.stderr, flush=True)
+
+
+def narrowed(data: dict[str, Any], sentences: list[Any]) -> dict[str, Any]:
+    """What of the plain data config decides the pictures that these sentences read: only the kinds they name.
+
+    A sentence of pairs that names none reads all; one that cannot name kinds reads photos.
+    """
+    named: set[str] = set()
+    for sentence in sentences:
+        kinds = getattr(sentence, "kinds", [])
+        named |= set(data["kinds"] if kinds is None else kinds)
+    return {
+        **data,
+        "kinds": {kind: task for kind, task in data["kinds"].items() if kind in named},
+        "only": {source: sorted(named & set(kinds)) for source, kinds in data["only"].items()},
+    }
 
 
 def without_logging(value: Any) -> Any:

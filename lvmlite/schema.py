@@ -35,6 +35,11 @@ class DataConfig:
         only: source name -> the kinds drawn for it ([] draws photos only); default: all it can have.
         geometry: of every picture.
         workers: processes that draw; 0 draws in the main one. The bytes are the same.
+        pixels: whether the pictures are kept. If not, they are encoded as soon as they are drawn, which needs a
+            tokenizer that is there.
+        stores: folders of token stores built elsewhere or imported, read together with this recipe's own; sources may
+            be empty then.
+        root: what ${data.root} stands for in paths of this recipe.
     """
 
     sources: list[Any] = field(default_factory=list, metadata=one_of("source", source_configs))
@@ -42,15 +47,18 @@ class DataConfig:
     only: dict[str, list[str]] = field(default_factory=dict)
     geometry: Geometry = field(default_factory=Geometry)
     workers: Annotated[int, Range(0)] = 0
+    pixels: bool = True
+    stores: list[str] = field(default_factory=list)
+    root: str = ""
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
-        if not names:
+        if not names and not self.stores:
             raise ValueError("sources is empty: name at least one, e.g. [{source: photos, path: DIR}]")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"sources: the name '{twice[0]}' is used twice; give each source its own name")
         if unknown := [name for name in self.only if name not in names]:
-            raise ValueError(f"only: no source is named '{unknown[0]}'; the sources are {', '.join(names)}")
+            raise ValueError(f"only: no source is named '{unknown[0]}'; the sources are {', '.join(names) or 'none'}")
         for name, kinds in self.only.items():
             if missing := [kind for kind in kinds if kind not in self.kinds and kind != "image"]:
                 raise ValueError(f"only.{name}: no kind is named '{missing[0]}'; the kinds are {', '.join(self.kinds)}")
@@ -115,9 +123,17 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError("stages: two stages have the same name")
+        data, trains = self.data, self.tokenizer.path is None
+        if trains and data.sources and not data.pixels:
+            raise ValueError("data.pixels is false, but a tokenizer is trained from pixels: name one in tokenizer.path")
+        if trains and data.sources and data.stores:
+            raise ValueError("data.stores are of a tokenizer that is there: name its folder in tokenizer.path")
+        if self.evaluate and not (data.sources and data.pixels):
+            why = "data.pixels is false" if data.sources else "data.sources is empty"
+            raise ValueError(f"evaluate reads pixels, but {why}; leave evaluate empty")
         for stage in self.stages:
             need = stage.data.pictures * self.tokens_per_picture
-            if self.tokenizer.path is None and need > self.model.max_seq_len:
+            if trains and data.sources and need > self.model.max_seq_len:
                 raise ValueError(
                     f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
                     f"model.max_seq_len is {self.model.max_seq_len}"

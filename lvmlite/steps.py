@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from lvmlite import __version__, distributed, recipe
-from lvmlite.data.build import IMAGE, build_pixels, build_tokens, read_rejects, stable_rng
+from lvmlite.data.build import IMAGE, build_pixels, build_tokens, encode_sources, read_rejects, stable_rng
 from lvmlite.data.sources import build_source
 from lvmlite.data.sources.base import Source
 from lvmlite.data.store import Store
-from lvmlite.data.stream import PixelStream, Stream, readable
+from lvmlite.data.stream import PixelStream, Stream, check_stores, readable
 from lvmlite.devices import peak_memory_gb, use_bf16
 from lvmlite.evaluate.bench import Bench
 from lvmlite.evaluate.protocols import protocol_configs
@@ -71,24 +71,26 @@ class Work:
 
     def draw_pixels(self) -> str:
         data = self.config.data
-        settings = recipe.to_dict(data)["kinds"]
         with self.bar("drawing pictures", 0, "pictures") as bar:
             store = build_pixels(
                 self.open_sources(),
                 self.tasks,
-                settings,
+                recipe.to_dict(data)["kinds"],
                 data.geometry,
                 self.out / "pixels",
                 only=data.only,
                 seed=self.config.seed,
                 workers=data.workers,
-                progress=lambda n, total, what: bar.update(n, what),
+                progress=lambda n, total, what: bar.update(n, what, total),
             )
-        n = sum(shard.info.n_frames * sum(shard.info.columns.values()) for shard in store.shards)
-        frames = sum(shard.info.n_frames for shard in store.shards)
+        return self.drawn(store)
+
+    def drawn(self, store: Store) -> str:
+        """A line about what a store holds and what was left out of it."""
+        n, frames = (sum(getattr(shard, of) for shard in store.info.shards) for of in ("n_pictures", "n_frames"))
         rejects = len(read_rejects(store.path))
-        rejected = f", {rejects} inputs rejected (see pixels/rejects.jsonl)" if rejects else ""
-        return f"{n} pictures of {frames} frames from {len(data.sources)} sources{rejected}"
+        rejected = f", {rejects} inputs rejected (see {store.path.name}/rejects.jsonl)" if rejects else ""
+        return f"{n} pictures of {frames} frames from {len(self.config.data.sources)} sources{rejected}"
 
     def train_tokenizer(self) -> str:
         config, seed = self.config.tokenizer, self.config.seed
@@ -130,10 +132,57 @@ class Work:
                 self.out / "tokens",
                 batch=config.encode_batch,
                 bf16=config.encode_bf16,
-                progress=lambda n, total, what: bar.update(n, what),
+                progress=lambda n, total, what: bar.update(n, what, total),
             )
-        n = sum(shard.info.n_frames * sum(shard.info.columns.values()) for shard in store.shards)
-        return f"{n * store.n_tokens:,} tokens"
+        return f"{sum(shard.n_pictures for shard in store.info.shards) * store.n_tokens:,} tokens"
+
+    def draw_and_encode(self) -> str:
+        """Sources to tokens; no pixels are kept."""
+        config, data = self.config.tokenizer, self.config.data
+        with self.bar("drawing and encoding", 0, "pictures") as bar:
+            store = encode_sources(
+                self.open_sources(),
+                self.tasks,
+                recipe.to_dict(data)["kinds"],
+                data.geometry,
+                self.tokenizer(),
+                self.out / "tokens",
+                only=data.only,
+                seed=self.config.seed,
+                workers=data.workers,
+                batch=config.encode_batch,
+                bf16=config.encode_bf16,
+                progress=lambda n, total, what: bar.update(n, what, total),
+            )
+        return f"{sum(s.n_pictures for s in store.info.shards) * store.n_tokens:,} tokens: {self.drawn(store)}"
+
+    def other_stores(self) -> list[Store]:
+        """The stores of tokens that were built elsewhere.
+
+        Raises:
+            ValueError: one is not a store of tokens, or they cannot be mixed, or not with the tokenizer of the recipe.
+        """
+        stores = [Store.open(path) for path in self.config.data.stores]
+        if stores:
+            check_stores(stores, "tokens")
+            if self.config.tokenizer.path is not None:
+                stores[0].check_tokenizer(load_tokenizer(self.config.tokenizer.path).code_fingerprint)
+            size, other = self.config.data.geometry.size, stores[0].info.geometry["size"]
+            if self.config.data.sources and size != other:
+                raise ValueError(f"{stores[0].path}: holds pictures of {other} px, data.geometry.size is {size}")
+            for stage in self.config.stages:
+                need = stage.data.pictures * stores[0].n_tokens
+                if need > self.config.model.max_seq_len:
+                    raise ValueError(
+                        f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
+                        f"model.max_seq_len is {self.config.model.max_seq_len}"
+                    )
+        return stores
+
+    def token_stores(self) -> list[Store]:
+        """The recipe's own store of tokens, if it has sources, and the others it names."""
+        own = [Store.open(self.out / "tokens")] if self.config.data.sources else []
+        return [*own, *self.other_stores()]
 
     def stage_work(self, stage: StageConfig, before: StageConfig | None) -> Callable[[], str]:
         return lambda: self.train_stage(stage, before)
@@ -142,16 +191,16 @@ class Work:
         return Transformer(self.config.model.resolve(codebook_size)).init_weights(self.config.seed).to(self.device)
 
     def train_stage(self, stage: StageConfig, before: StageConfig | None) -> str:
-        store, seed = Store.open(self.out / "tokens"), self.config.seed
-        model = self.new_model(store.info.codebook_size or 0)
+        stores, seed = self.token_stores(), self.config.seed
+        model = self.new_model(stores[0].info.codebook_size or 0)
         if before is not None:
             model.load_state_dict(self.trained_weights(before))
         batch = stage.train.batch_size
-        held = readable(stage.data.sentences, [store], "val")
-        validation = {"val": Stream([store], "val", replace(stage.data, sentences=held), seed, batch)} if held else {}
+        held = readable(stage.data.sentences, stores, "val")
+        validation = {"val": Stream(stores, "val", replace(stage.data, sentences=held), seed, batch)} if held else {}
         learner = LanguageLearner(
             model,
-            Stream([store], "train", stage.data, seed, batch),
+            Stream(stores, "train", stage.data, seed, batch),
             stage.train,
             validation,
             stage.validation_batches,
@@ -172,31 +221,33 @@ class Work:
         return {k.removeprefix("module/model."): v for k, v in state.tensors.items() if k.startswith("module/model.")}
 
     def export(self) -> str:
-        stage, tokens = self.config.stages[-1], Store.open(self.out / "tokens")
-        model = self.new_model(tokens.info.codebook_size or 0)
+        stage, stores = self.config.stages[-1], self.token_stores()
+        model = self.new_model(stores[0].info.codebook_size or 0)
         model.load_state_dict(self.trained_weights(stage))
         tokenizer = self.tokenizer()
         plain = recipe.to_dict(self.config)
         info = {
             "name": self.config.name,
-            "geometry": asdict(self.config.data.geometry),
+            "geometry": stores[0].info.geometry,
             "pictures": stage.data.pictures,
             "bos": stage.data.bos if stage.data.mode == "sentences" else "none",
             "eos": stage.data.eos,
-            "kinds": plain["data"]["kinds"],
+            "kinds": {k: task for s in reversed(stores) for k, task in s.info.kinds.items() if "task" in task},
             "recipe": plain,
             "history": [
                 {"stage": s.name, "steps": s.train.steps, "batch_size": s.train.batch_size, "pictures": s.data.pictures}
                 for s in self.config.stages
             ],
-            "sources": tokens.info.sources,
+            "sources": {name: about for s in reversed(stores) for name, about in s.info.sources.items()},
         }
         prompts, licences = self.prompts()
-        export_model(self.out / "model", model, tokenizer, info, codes_by_kind(tokens), prompts, licences)
+        export_model(self.out / "model", model, tokenizer, info, codes_by_kind(stores), prompts, licences)
         return f"{model.arch.n_parameters / 1e6:.1f} M parameters in {self.out / 'model'}"
 
     def prompts(self) -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], dict[str, str]]:
         """A few seeded training pairs of each kind, from generated pictures only: private photos stay private."""
+        if not (self.config.data.sources and self.config.data.pixels):
+            return {}, {}
         pixels = Store.open(self.out / "pixels")
         free = [source.name for source in self.config.data.sources if source.source == "world"]
         found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -263,11 +314,11 @@ def evaluate_model(model: Path, protocols: list[str], run: Path, out: Path, devi
         return evaluate(bench, configs, out, progress=lambda what, n, _: bar.update(n, what))
 
 
-def codes_by_kind(store: Store) -> dict[str, np.ndarray]:
+def codes_by_kind(stores: list[Store]) -> dict[str, np.ndarray]:
     """kind -> (K,) bool: the codes that occur in the training pictures of the kind."""
-    size = store.info.codebook_size or 0
+    size = stores[0].info.codebook_size or 0
     used: dict[str, np.ndarray] = {}
-    for shard in store.select("train"):
+    for shard in (shard for store in stores for shard in store.select("train")):
         for kind, variants in shard.info.columns.items():
             mask = used.setdefault(kind, np.zeros(size, bool))
             for v in range(variants):

@@ -23,7 +23,20 @@ FLOORS = (
     ("model", "tasks", "tokenizers", "perception", "metrics"),
     ("data", "generate", "interop"),
     ("train", "evaluate"),
-    ("schema", "pipeline", "steps", "estimate", "study", "report", "playground", "server", "cli", "__main__"),
+    (
+        "schema",
+        "pipeline",
+        "steps",
+        "estimate",
+        "exchange",
+        "stores",
+        "study",
+        "report",
+        "playground",
+        "server",
+        "cli",
+        "__main__",
+    ),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = "recipe"  # below even the rest of floor 0: it knows no schema, and configs are written in its words

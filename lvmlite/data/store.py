@@ -16,20 +16,21 @@ A shard is homogeneous: one source, one split, one set of kinds. TokenStore and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from lvmlite.data.column import ColumnWriter, column_file, flush, sha256
+
 FORMAT = 1
+IMAGE = "image"  # the kind that is the photo itself
 SAMPLES, KEYS = "samples.npy", "keys.jsonl"
 
 
@@ -44,6 +45,7 @@ class ShardInfo:
         columns: kind -> number of variants.
         categories: names that samples.npy counts through.
         checksums: file name -> sha256.
+        annotations: the native annotations of its samples, beside the photo: what decides which kinds it can have.
     """
 
     name: str
@@ -55,6 +57,17 @@ class ShardInfo:
     columns: dict[str, int]
     categories: list[str] = field(default_factory=list)
     checksums: dict[str, str] = field(default_factory=dict)
+    annotations: list[str] = field(default_factory=list)
+
+    @property
+    def samples_id(self) -> tuple[Any, ...]:
+        """What says which samples it holds in which order; equal for the pixels and the tokens of a shard."""
+        lists = [self.checksums.get(name) for name in (SAMPLES, KEYS)]
+        return (self.name, self.source, self.split, self.annotations, self.n_frames, *lists)
+
+    @property
+    def n_pictures(self) -> int:
+        return self.n_frames * sum(self.columns.values())
 
     @property
     def lists_samples(self) -> bool:
@@ -70,7 +83,7 @@ class StoreInfo:
         content: "tokens" or "pixels".
         geometry: of `images.Geometry`; every picture was brought to it.
         kinds: resolved config of every kind but "image".
-        sources: name -> {"licence": ...}.
+        sources: name -> {"licence", "frame_step", "views"}, see `Source.about`.
         grid, codebook_size, code_fingerprint, encoding: of the tokenizer; None for pixels.
         shards: in a fixed order.
     """
@@ -88,11 +101,12 @@ class StoreInfo:
 
 
 class Shard:
-    """A shard opened for reading."""
+    """A shard opened for reading. `about` is what its store says of its source: licence, frame_step, views."""
 
-    def __init__(self, folder: Path, info: ShardInfo):
+    def __init__(self, folder: Path, info: ShardInfo, about: dict[str, Any] | None = None):
         self.folder = folder
         self.info = info
+        self.about = about or {}
 
     def column(self, kind: str, variant: int = 0) -> np.ndarray:
         """The memory-mapped column: (frames, S) or (frames, H, W, 3).
@@ -144,7 +158,7 @@ class Store:
     def __init__(self, path: Path, info: StoreInfo):
         self.path = path
         self.info = info
-        self.shards = [Shard(path / shard.name, shard) for shard in info.shards]
+        self.shards = [Shard(path / s.name, s, info.sources.get(s.source)) for s in info.shards]
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -217,15 +231,6 @@ def read_shard_info(folder: Path) -> ShardInfo | None:
         return None
 
 
-def column_file(kind: str, variant: int) -> str:
-    return f"{kind}.npy" if variant == 0 else f"{kind}.{variant}.npy"
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, then rename: the file is whole or absent."""
     partial = path.with_name(f".{path.name}.partial")
@@ -237,58 +242,6 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
-class ColumnWriter:
-    """Appends rows to an .npy file whose length is known only at the end."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.file: BinaryIO | None = None
-        self.rows = 0
-        self.shape: tuple[int, ...] = ()
-        self.dtype = np.dtype(np.uint8)
-        self.header = 0
-
-    def _write_header(self) -> None:
-        assert self.file is not None
-        head = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.shape)}
-        self.file.seek(0)
-        np.lib.format.write_array_header_1_0(self.file, head)
-
-    def append(self, rows: np.ndarray) -> None:
-        """Add rows (n, ...); shape and dtype are those of the first call."""
-        if self.file is None:
-            self.file = open(self.path, "wb")  # noqa: SIM115 - closed by close()
-            self.shape, self.dtype = rows.shape[1:], rows.dtype
-            self._write_header()
-            self.header = self.file.tell()
-        assert rows.shape[1:] == self.shape, f"{self.path}: rows of {rows.shape[1:]} after {self.shape}"
-        assert rows.dtype == self.dtype, f"{self.path}: {rows.dtype} after {self.dtype}"
-        self.file.write(np.ascontiguousarray(rows).data)
-        self.rows += len(rows)
-
-    def close(self) -> None:
-        """Write the true length into the header, whose size NumPy keeps fixed for any number of rows."""
-        if self.file is not None:
-            self._write_header()
-            assert self.file.tell() == self.header
-            flush(self.file)
-            self.file.close()
-            self.file = None
-
-    def abandon(self) -> None:
-        """Close the file as it is. Closing writes what is buffered, which fails again on a full disk."""
-        if self.file is not None:
-            with suppress(OSError):
-                self.file.close()
-            self.file = None
-
-
-def flush(file: IO[Any]) -> None:
-    """Bring a file to the disk: a disk may turn out to be full only then."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
 class ShardWriter:
     """Writes a shard into a temporary folder and renames it when whole.
 
@@ -298,12 +251,13 @@ class ShardWriter:
         folder: of the finished shard; one that is there is replaced.
         source, split: of all its samples.
         columns: kind -> number of variants.
+        annotations: of `ShardInfo`.
     """
 
-    def __init__(self, folder: Path, source: str, split: str, columns: dict[str, int]):
+    def __init__(self, folder: Path, source: str, split: str, columns: dict[str, int], annotations: Sequence[str] = ()):
         self.folder = folder
         self.partial = folder.with_name(f".{folder.name}.partial")
-        self.info = ShardInfo(folder.name, source, split, 0, 0, None, columns)
+        self.info = ShardInfo(folder.name, source, split, 0, 0, None, columns, annotations=list(annotations))
         if self.partial.exists():
             shutil.rmtree(self.partial)
         self.partial.mkdir(parents=True)
@@ -349,9 +303,10 @@ class ShardWriter:
         else:
             info.n_samples, info.categories = self.model.info.n_samples, list(self.model.info.categories)
             info.frames_per_sample = self.model.info.frames_per_sample
+            info.annotations = list(self.model.info.annotations)
             self._copy_samples(self.model)
-        files = sorted(p for p in self.partial.iterdir() if p.is_file())
-        info.checksums = {p.name: sha256(p) for p in files}
+        files = sorted(p.name for p in self.partial.iterdir() if p.is_file())
+        info.checksums = {name: sha256(self.partial / name) for name in files}
         write_json(self.partial / "shard.json", asdict(info))
         if self.folder.exists():
             shutil.rmtree(self.folder)

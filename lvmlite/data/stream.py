@@ -72,6 +72,21 @@ class Batch:
     packed: bool
 
 
+@dataclass
+class Slots:
+    """The sentences of one type in a batch.
+
+    Attributes:
+        type: index into `Stream.types`. mine: (m,) their slots.
+        columns, rows: (sentences, pictures) cells, the sentences of a slot one after the other.
+    """
+
+    type: int
+    mine: np.ndarray
+    columns: np.ndarray
+    rows: np.ndarray
+
+
 def expand(entry: Any, stores: Sequence[Store], split: str, columns: Columns) -> list[SentenceType]:
     """The types of one entry of a mix that find something to read."""
     shards = [shard for store in stores for shard in store.select(split, entry.sources)]
@@ -121,7 +136,7 @@ class Mix:
             if name in (t.name for t in self.types[:i]):
                 self.types[i].name = f"{name} ({i})"
         self.counts: list[int] = []
-        self._cycles: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._cycles: tuple[int, int, np.ndarray, np.ndarray] | None = None  # the last ones used
 
     def fill(self, useful: Sequence[float]) -> None:
         """Set how many slots of a cycle each type gets, when a slot of it holds `useful` tokens.
@@ -129,49 +144,48 @@ class Mix:
         Raises:
             ValueError: a share so small that it gets none.
         """
-        self.counts = largest_remainder([share / n for share, n in zip(self.shares, useful)], CYCLE)
+        self.counts, self._cycles = largest_remainder([share / n for share, n in zip(self.shares, useful)], CYCLE), None
         for t, count in zip(self.types, self.counts):
             if not count:
                 raise ValueError(f"sentence '{t.name}' gets none of {CYCLE:,} slots: raise its share, or leave it out")
 
-    def cycle(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The type of each slot of a cycle, and how many slots of its type stand before it: (CYCLE,) int64 each."""
-        if number not in self._cycles:
-            with np.errstate(over="ignore"):
-                noise = mix(np.arange(CYCLE, dtype=np.uint64) ^ np.uint64(key_of(self.seed, "cycle", number)))
-            counts = np.asarray(self.counts)
-            order = np.repeat(np.arange(len(counts)), counts)[np.argsort(noise, kind="stable")]
-            rank = np.empty(CYCLE, np.int64)
-            rank[np.argsort(order, kind="stable")] = np.arange(CYCLE) - np.repeat(np.cumsum(counts) - counts, counts)
-            self._cycles = {n: c for n, c in self._cycles.items() if n == number - 1} | {number: (order, rank)}
-        return self._cycles[number]
+    def cycles(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of cycles first .. last-1 the type of each slot, and how many slots of its type stand before it in the cycle:
+        (cycles, CYCLE) int64 each."""
+        keys = np.array([key_of(self.seed, "cycle", number) for number in range(first, last)], np.uint64)
+        with np.errstate(over="ignore"):
+            noise = mix(np.arange(CYCLE, dtype=np.uint64) ^ keys[:, None])
+        counts = np.asarray(self.counts)
+        order = np.repeat(np.arange(len(counts)), counts)[np.argsort(noise, axis=1, kind="stable")]
+        if len(counts) == 1:
+            return order, np.broadcast_to(np.arange(CYCLE), order.shape)
+        place = np.argsort(order, axis=1, kind="stable")
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, place, np.arange(CYCLE) - np.repeat(np.cumsum(counts) - counts, counts), axis=1)
+        return order, rank
 
     def slots(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Types and uses of slots first .. last-1: (n,) type, and (n,) j, the how-manieth use of the type."""
-        slots = np.arange(first, last)
-        kind, use = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
-        counts = np.asarray(self.counts)
-        for number in range(first // CYCLE, (last - 1) // CYCLE + 1):
-            order, rank = self.cycle(number)
-            here = slots // CYCLE == number
-            place = slots[here] - number * CYCLE
-            kind[here] = order[place]
-            use[here] = number * counts[order[place]] + rank[place]
-        return kind, use
+        begin, end = first // CYCLE, (last - 1) // CYCLE + 1
+        if self._cycles is None or self._cycles[:2] != (begin, end):  # a small batch stays in its cycle for long
+            self._cycles = (begin, end, *self.cycles(begin, end))
+        order, rank = (x.ravel()[first - begin * CYCLE : last - begin * CYCLE] for x in self._cycles[2:])
+        return order, np.arange(first, last) // CYCLE * np.asarray(self.counts)[order] + rank
 
-    def items(self, t: int, sentences: np.ndarray) -> np.ndarray:
-        """The items of sentences (n,) of type t, (n, m): positions of the shuffle of each epoch."""
+    def items(self, t: int, sentences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The items of sentences (n,) of type t, and their epochs, (n, m) each: positions of each epoch's shuffle."""
         kind = self.types[t]
         m = kind.items_per_sentence
         position = (sentences[:, None] * m + np.arange(m)).ravel()
         epoch, place = np.divmod(position, kind.n_items)
         with np.errstate(over="ignore"):
             keys = mix(epoch.astype(np.uint64) ^ np.uint64(self.keys[t]))
-        return permute(keys, place, kind.n_items).reshape(-1, m)
+        return permute(keys, place, kind.n_items).reshape(-1, m), epoch.reshape(-1, m)
 
     def cells(self, t: int, sentences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Columns and rows of sentences (n,) of type t, each (n, pictures)."""
-        return self.types[t].cells(self.items(t, sentences), Draws(self.keys[t], sentences))
+        items, epochs = self.items(t, sentences)
+        return self.types[t].cells(items, Draws(self.keys[t], sentences, epochs))
 
     def rank_slots(self, index: int, rank: int, world_size: int) -> tuple[int, int]:
         """The first slot of a rank's slice of batch `index`, and how many it reads."""
@@ -223,8 +237,11 @@ class Stream(Mix):
         per_slot = [k * t.n_pictures for k, t in zip(self.per_slot, self.types)]
         return round(self.batch_size * float(np.dot(per_slot, self.counts)) / CYCLE)
 
-    def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
-        """Batch `index`, or the slice of it that a rank reads.
+    def sentences(self, index: int, rank: int = 0, world_size: int = 1) -> tuple[np.ndarray, list[Slots]]:
+        """The cells of batch `index`, or of the slice of it that a rank reads.
+
+        Returns:
+            (B,) the type of each slot, and the sentences by type.
 
         Raises:
             ValueError: batch_size is not a multiple of world_size.
@@ -232,18 +249,46 @@ class Stream(Mix):
         first, each = self.rank_slots(index, rank, world_size)
         kind, use = self.slots(first, first + each)
         groups = []
-        for t in np.unique(kind):
+        for t in np.unique(kind).tolist():
             mine = np.flatnonzero(kind == t)
-            sentences = use[mine][:, None] * self.per_slot[t] + np.arange(self.per_slot[t])
-            groups.append((t, mine, *self.cells(t, sentences.ravel())))
-        codes = self.columns.gather(*(np.concatenate([group[i].ravel() for group in groups]) for i in (2, 3)))
-        inputs = np.full((each, self.context), self.bos, np.int64)
-        targets = np.full((each, self.context), IGNORE, np.int64)
-        document = np.full((each, self.context), -1, np.int32)
-        for t, mine, columns, _ in groups:
-            k, n = self.per_slot[t], self.length[t]
-            some, codes = np.split(codes, [columns.size])
-            given, wanted = self.positions(some.reshape(len(columns), -1).astype(np.int64))
+            numbers = use[mine][:, None] * self.per_slot[t] + np.arange(self.per_slot[t])
+            groups.append(Slots(t, mine, *self.cells(t, numbers.ravel())))
+        return kind, groups
+
+    def codes(self, index: int, rank: int = 0, world_size: int = 1) -> np.ndarray:
+        """The codes of a batch as stored, without BOS and EOS: (B, context) uint16 or uint32, padded with 0."""
+        kind, groups = self.sentences(index, rank, world_size)
+        cells = np.full((2, len(kind), self.config.pictures), -1)
+        for slots in groups:
+            for grid, some in zip(cells, (slots.columns, slots.rows)):
+                some = some.reshape(len(slots.mine), -1)
+                grid[slots.mine, : some.shape[1]] = some
+        columns, rows = cells
+        full = columns >= 0
+        if full.all():
+            return self.columns.gather(columns, rows).reshape(len(kind), -1)
+        found = self.columns.gather(columns[full], rows[full])
+        out = np.zeros((*columns.shape, self.tokens_per_picture), found.dtype)
+        out[full] = found
+        return out.reshape(len(kind), -1)
+
+    def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
+        """Batch `index`, or the slice of it that a rank reads.
+
+        Raises:
+            ValueError: batch_size is not a multiple of world_size.
+        """
+        kind, groups = self.sentences(index, rank, world_size)
+        codes = self.columns.gather(
+            *(np.concatenate([getattr(g, n).ravel() for g in groups]) for n in ("columns", "rows"))
+        )
+        inputs = np.full((len(kind), self.context), self.bos, np.int64)
+        targets = np.full((len(kind), self.context), IGNORE, np.int64)
+        document = np.full((len(kind), self.context), -1, np.int32)
+        for slots in groups:
+            k, n, mine = self.per_slot[slots.type], self.length[slots.type], slots.mine
+            some, codes = np.split(codes, [slots.columns.size])
+            given, wanted = self.positions(some.reshape(len(slots.columns), -1).astype(np.int64))
             rows = slice(0, k * n)
             inputs[mine, rows] = given.reshape(len(mine), -1)
             targets[mine, rows] = wanted.reshape(len(mine), -1)

@@ -215,9 +215,9 @@ class Bench:
         """The annotation itself, fitted: native from the source; of a derived kind, as the store's picture reads."""
         task = self.tasks[kind]
         if task.annotation is None:
-            return task.read(self.pictures([frame], kind)[0])
-        annotation = self._sample(frame.source, frame.key).frames[frame.t][task.annotation]
-        return task.fit(annotation, self.geometry)
+            return task.read(self.pictures([frame], kind)[0], image=self.pictures([frame])[0])
+        native = self._sample(frame.source, frame.key).frames[frame.t]
+        return task.fit(native[task.annotation], self.geometry, native[IMAGE].shape[:2])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """(..., S) integer codes -> (..., H, W, 3) uint8."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ else:
     _Pictures = list
 
 
+@dataclass(frozen=True)
+class Query:
+    """The last picture of a prompt: fitted, uint8 (size, size, 3), and the (H, W) it came with."""
+
+    fitted: np.ndarray
+    shape: tuple[int, int]
+
+
 class Completion(_Pictures):
     """A list of PIL pictures, size x size, in the order they were drawn.
 
@@ -45,31 +54,28 @@ class Completion(_Pictures):
             pictures. ``max(out.candidates, key=lambda c: c.logprob)`` is that.
     """
 
-    def __init__(self, pictures: np.ndarray, tokens: np.ndarray, logprob: float, lvm: LVM, shape: Any):
+    def __init__(self, pictures: np.ndarray, tokens: np.ndarray, logprob: float, lvm: LVM, query: Query | None):
         from PIL import Image
 
         super().__init__(Image.fromarray(picture) for picture in pictures)
         self.tokens, self.logprob = tokens, logprob
         self.candidates: list[Completion] = [self]
-        self._pictures, self._lvm, self._shape = pictures, lvm, shape
+        self._pictures, self._lvm, self._query = pictures, lvm, query
 
     def read(self, kind: str, index: int = 0) -> Any:
         """The annotation that picture `index` shows, as the kind's task reads it.
 
-        Maps and pictures come at the size of the query, the last picture of the prompt; where "crop" cut the query
-        they are 0. Without a prompt they keep the model's size.
+        Annotations come at the size of the query, the last picture of the prompt; where "crop" cut the query maps
+        are 0. Without a prompt they keep the model's size.
 
         Raises:
             ValueError: no such kind.
         """
-        annotation = self._lvm.task(kind).read(self._pictures[index])
-        geometry = self._lvm.geometry
-        square = (geometry.size, geometry.size)
-        if self._shape is None or not isinstance(annotation, np.ndarray) or annotation.shape[:2] != square:
-            return annotation
-        if annotation.dtype == np.uint8 and annotation.shape[2:] == (3,):
-            return geometry.invert_image(annotation, self._shape)
-        return geometry.invert_map(annotation, self._shape)
+        task, query = self._lvm.task(kind), self._query
+        if query is None:
+            return task.read(self._pictures[index])
+        annotation = task.read(self._pictures[index], image=query.fitted)
+        return task.unfit(annotation, self._lvm.geometry, query.shape)
 
 
 class LVM:
@@ -123,7 +129,7 @@ class LVM:
         Raises:
             ValueError: names the picture that cannot be used.
         """
-        return self._encode(pictures, "encode")[0]
+        return self._encode(pictures, "encode")
 
     def decode(self, tokens: np.ndarray | Tensor) -> np.ndarray:
         """Pictures (N, size, size, 3) uint8 of codes (N, S)."""
@@ -160,15 +166,16 @@ class LVM:
         if n_images < 1 or n_candidates < 1:
             raise ValueError(f"n_images and n_candidates must be >= 1, got {n_images} and {n_candidates}")
         sampling = Sampling(temperature, top_k, top_p, seed)
-        codes, shapes = self._encode(prompt, "prompt")
+        fitted, shapes = read_pictures(prompt, self.geometry)
+        codes = encode_pictures(self.tokenizer, fitted).astype(np.int64)
         size = self.tokenizer.n_tokens
         none = np.empty((1, 0), np.int64)
         out = self.engine.generate(codes.ravel(), none, n_images * size, sampling, n_candidates, progress)
         tokens = out.tokens[0].reshape(n_candidates, n_images, size)
         pictures = self.decode(tokens.reshape(-1, size)).reshape(n_candidates, n_images, *self._picture_shape)
-        shape = shapes[-1] if shapes else None
+        query = Query(fitted[-1], shapes[-1]) if shapes else None
         candidates = [
-            Completion(pictures[c], tokens[c], float(out.logprob[0, c]), self, shape) for c in range(n_candidates)
+            Completion(pictures[c], tokens[c], float(out.logprob[0, c]), self, query) for c in range(n_candidates)
         ]
         for candidate in candidates:
             candidate.candidates = candidates
@@ -182,8 +189,7 @@ class LVM:
         Raises:
             ValueError: a picture that cannot be used, no target, nothing before it for a model without BOS.
         """
-        given, _ = self._encode(prompt, "prompt")
-        wanted, _ = self._encode(target, "target")
+        given, wanted = self._encode(prompt, "prompt"), self._encode(target, "target")
         if not len(wanted):
             raise ValueError("target is empty; give at least one picture to score")
         scores = self.engine.logprobs(given.ravel(), wanted.reshape(1, -1)).astype(np.float64)
@@ -197,6 +203,6 @@ class LVM:
     def _picture_shape(self) -> tuple[int, int, int]:
         return (self.geometry.size, self.geometry.size, 3)
 
-    def _encode(self, pictures: Any, name: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        fitted, shapes = read_pictures(pictures, self.geometry, name)
-        return encode_pictures(self.tokenizer, fitted).astype(np.int64), shapes
+    def _encode(self, pictures: Any, name: str) -> np.ndarray:
+        fitted, _ = read_pictures(pictures, self.geometry, name)
+        return encode_pictures(self.tokenizer, fitted).astype(np.int64)

@@ -1,12 +1,12 @@
 """Pictures and video: safe reading, PNG writing, the geometry of a store, and contact sheets.
 
-In: files and bytes nobody has checked. Out: uint8 RGB arrays (H, W, 3), or `Unreadable` with a reason: this
-is the one place where decoder errors are caught. Pillow and PyAV are imported where they are used.
+In: files and bytes nobody has checked. Out: uint8 RGB arrays (H, W, 3), maps of numbers, or `Unreadable` with a reason:
+this is the one place where decoder errors are caught. Pillow and PyAV are imported where they are used.
 """
 
 from lvmlite.images.geometry import Geometry, resize, shrink
 from lvmlite.images.sheet import grid
-from lvmlite.images.still import MAX_PIXELS, Unreadable, decode, encode_png
+from lvmlite.images.still import MAX_PIXELS, Unreadable, decode, decode_map, encode_png
 from lvmlite.images.video import VideoReader
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Unreadable",
     "VideoReader",
     "decode",
+    "decode_map",
     "encode_png",
     "grid",
     "resize",

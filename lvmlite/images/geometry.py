@@ -114,6 +114,17 @@ class Geometry:
         source, target = self.boxes(shape)
         return _nearest(x, target, source, shape, fill)
 
+    def points(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Points (..., 2) float (x, y) of a picture of (H, W) -> of the square. Pixel (row, column) spans
+        [column, column + 1) x [row, row + 1). Points outside of what is kept come to lie outside of the square."""
+        source, target = self.boxes(shape)
+        return _move(xy, source, target)
+
+    def invert_points(self, xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Inverse of `points`, for shape = (H, W)."""
+        source, target = self.boxes(shape)
+        return _move(xy, target, source)
+
     def _picture(self, x: np.ndarray, from_: Box, to: Box, shape: tuple[int, int], fill: int = 0) -> np.ndarray:
         out = np.full((*shape, 3), fill, np.uint8)
         _inside(out, to)[:] = resize(_inside(x, from_), to[2:], self.filter, self.antialias)
@@ -123,6 +134,12 @@ class Geometry:
 def _inside(x: np.ndarray, box: Box) -> np.ndarray:
     top, left, height, width = box
     return x[top : top + height, left : left + width]
+
+
+def _move(xy: np.ndarray, from_: Box, to: Box) -> np.ndarray:
+    """Points (..., 2) from the axes of one box to those of another, float64."""
+    scale = np.array([to[3] / from_[3], to[2] / from_[2]])
+    return (xy - np.array([from_[1], from_[0]])) * scale + np.array([to[1], to[0]])
 
 
 def _nearest(x: np.ndarray, from_: Box, to: Box, shape: tuple[int, int], fill: float) -> np.ndarray:

@@ -1,16 +1,29 @@
-"""Video: any file FFmpeg reads, through PyAV -> uint8 RGB frames in presentation order, or `Unreadable`."""
+"""Video: any file FFmpeg reads, through PyAV -> uint8 RGB frames, even in time, or `Unreadable`.
+
+Frames are numbered by *slots*. A video of N frames has N slots of equal length, (last - first timestamp) / (N - 1),
+from its first timestamp on; a slot shows the frame that is on screen in its middle. In a video of constant rate, slot i
+is frame i, rounded timestamps included. Where the rate varies, a frame that stays long fills several slots and one of a
+burst fills none. The slots' length comes from the timestamps, read without decoding, as the rates that containers
+state are guesses in some formats and wrong in some files.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from lvmlite.images import still
 from lvmlite.images.still import Unreadable
+
+MAX_PAUSE = 10  # seconds between two frames; timestamps further apart are taken for wrong
+UNTIMED = ("avi",)  # formats without timestamps: FFmpeg numbers the packets, which are not in the order of display
+HALF = Fraction(1, 2)
 
 
 class VideoReader:
@@ -27,6 +40,8 @@ class VideoReader:
         """Raises: Unreadable: "not a video, or cut before its index", "no video stream", ..."""
         self.path = os.fspath(path)
         self.truncated: str | None = None
+        self._rate: Fraction | None = None
+        self._scanned = False
         with self._open():
             pass
 
@@ -59,39 +74,125 @@ class VideoReader:
             yield container, streams[0]
 
     def frames(self, every: int = 1, limit: int | None = None, start: int = 0) -> Iterator[np.ndarray]:
-        """Frames number start, start + every, ... as uint8 RGB (H, W, 3), turned upright; at most `limit`.
+        """What slots start, start + every, ... show, as uint8 RGB (H, W, 3), turned upright; at most `limit`.
 
         Frames in between are decoded and dropped without conversion. A decoding error ends the iteration, see
-        `truncated`.
+        `truncated`. From a frame on whose timestamp is missing, not after the one before, or more than `MAX_PAUSE`
+        seconds after it, each frame fills one slot: a bad timestamp gives no thousands of copies.
 
         Raises:
             Unreadable: "no frames", if not even one can be decoded.
         """
-        import av
+        slot, kept = start, 0
+        for frame, end in self._timed():
+            while slot + HALF < end:
+                try:
+                    picture = frame.to_ndarray(format="rgb24")
+                except _decoder_errors() as error:
+                    self.truncated = f"damaged after frame {slot}"
+                    if not kept:
+                        raise Unreadable("no frames") from error
+                    return
+                yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+                slot += every
+                kept += 1
+                if kept == limit:
+                    return
 
+    def _timed(self) -> Iterator[tuple[Any, Fraction]]:
+        """Each decoded frame, and where it leaves the screen, in slots. Raises Unreadable."""
+        rate = self._slots_per_tick()
         with self._open() as (container, stream):
-            index, kept, last = 0, 0, None
+            clock = _Clock(rate, MAX_PAUSE / stream.time_base)
+            index, last = 0, None
             self.truncated = None
             try:
                 for frame in container.decode(stream):
                     if frame.is_corrupt or frame.width * frame.height > still.MAX_PIXELS:
                         self.truncated = f"damaged after frame {index}"
                         break
-                    if index >= start and (index - start) % every == 0:
-                        picture = frame.to_ndarray(format="rgb24")
-                        yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
-                        kept += 1
-                        if kept == limit:
-                            return
+                    at = clock.advance(frame.pts)
+                    if last is not None:
+                        yield last, at
                     last = frame
                     index += 1
-            except (av.FFmpegError, OSError, ValueError, LookupError, MemoryError) as error:
+            except _decoder_errors() as error:
                 self.truncated = f"damaged after frame {index}"
                 if not index:
                     raise Unreadable("no frames") from error
             if not index:
                 raise Unreadable("no frames")
             self.truncated = self.truncated or _missing(container, stream, last, index)
+            yield last, clock.at + 1
+
+    def _slots_per_tick(self) -> Fraction | None:
+        """Slots per unit of the timestamps, from those of all packets; None where they say nothing."""
+        if self._scanned:
+            return self._rate
+        stamps: list[int] = []
+        with self._open() as (container, stream):
+            longest = MAX_PAUSE / stream.time_base
+            try:
+                for packet in () if container.format.name in UNTIMED else container.demux(stream):
+                    if packet.size == 0 or packet.is_discard or _hidden(packet, stream):
+                        continue
+                    if packet.pts is None:
+                        stamps = []
+                        break
+                    if stamps and abs(packet.pts - stamps[-1]) > longest:
+                        break
+                    stamps.append(packet.pts)
+            except _decoder_errors():
+                pass  # decoding meets the damage too, and says so
+        self._rate, self._scanned = _mean_rate(stamps), True
+        return self._rate
+
+
+def _decoder_errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises on damaged streams."""
+    import av
+
+    return (av.FFmpegError, OSError, ValueError, LookupError, MemoryError)
+
+
+class _Clock:
+    """Where frames stand on the row of slots.
+
+    Args:
+        rate: slots per tick, or None to give each frame one slot.
+        longest: ticks; a longer pause is a wrong timestamp.
+    """
+
+    def __init__(self, rate: Fraction | None, longest: Fraction) -> None:
+        self.rate, self.longest = rate, longest
+        self.at = Fraction(-1)  # of the last frame
+        self.first = self.last = 0
+
+    def advance(self, pts: int | None) -> Fraction:
+        """Where the next frame begins."""
+        if self.at < 0:
+            self.at, self.first = Fraction(0), pts or 0
+            if pts is None:
+                self.rate = None
+        elif self.rate is not None and pts is not None and 0 < pts - self.last <= self.longest:
+            self.at = (pts - self.first) * self.rate
+        else:
+            if self.rate is not None:
+                self.rate, self.at = None, Fraction(ceil(self.at - HALF))  # the first slot that the last frame fills
+            self.at += 1
+        self.last = pts or 0
+        return self.at
+
+
+def _mean_rate(stamps: list[int]) -> Fraction | None:
+    """(N - 1) / (last - first) of timestamps in any order; None if they do not differ."""
+    span = max(stamps, default=0) - min(stamps, default=0)
+    return Fraction(len(stamps) - 1, span) if span else None
+
+
+def _hidden(packet: Any, stream: Any) -> bool:
+    """Whether the packet holds a frame for reference alone: VP8 has them in packets of their own (RFC 6386, 9.1)."""
+    return stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 16
 
 
 def _missing(container: Any, stream: Any, last: Any, n_frames: int) -> str | None:

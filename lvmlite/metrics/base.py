@@ -22,12 +22,14 @@ class Metric(ABC):
     Attributes:
         name: its name in METRICS.
         higher_is_better: which way is up.
+        same_shape: prediction and truth are maps of one shape; False for lists of boxes or joints.
         state: float64 sums, all of the evidence so far; two metrics merge by adding theirs. The last axis may
             differ in length between two states (classes seen so far); what is missing is zero.
     """
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
+    same_shape: ClassVar[bool] = True
     _shape: ClassVar[tuple[int, ...]]
 
     def __init__(self) -> None:
@@ -37,9 +39,9 @@ class Metric(ABC):
         """Count one picture. Both arrays have the shape that the class states.
 
         Raises:
-            ValueError: the two differ in shape.
+            ValueError: the two differ in shape, where the metric compares them place by place.
         """
-        if prediction.shape != truth.shape:
+        if self.same_shape and prediction.shape != truth.shape:
             raise ValueError(f"{self.name}: prediction {prediction.shape} and truth {truth.shape} differ in shape")
         self.state = add(self.state, self.measure(prediction, truth))
 

@@ -5,8 +5,7 @@ In: "depth" (H, W) float metres, 0 = unknown. Out: a grey picture; unknown is bl
 nearest and farthest point in inverse depth, as Depth Anything (Yang et al., CVPR 2024) and MiDaS (Ranftl et
 al., TPAMI 2022) show theirs; metres are then known up to a scale and a shift of inverse depth.
 
-Known depths use grey 32..255. The band below is left empty, so that black still reads as unknown, and far
-still as far, after a tokenizer has moved both by up to 15 levels.
+Known depths use grey 32..255, see `lvmlite.tasks.grey`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ import numpy as np
 
 from lvmlite.recipe import Range
 from lvmlite.tasks.base import Task
-
-_FAR_GREY = 32
-_STEPS = 255 - _FAR_GREY
+from lvmlite.tasks.grey import draw, measure
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,9 @@ class Depth(Task):
         self.config = config
         self.annotation = config.annotation
 
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Draw metres (H, W); 0, negative and NaN are unknown, inf is far."""
         near, far = self.config.near, self.config.far
         known = annotation > 0
@@ -64,12 +63,14 @@ class Depth(Task):
             nearness = (1 / z - 1 / far) / (1 / near - 1 / far)
         else:
             nearness = (far - z) / (far - near)
-        return _draw(nearness, known)
+        return draw(nearness, known)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Metres (H, W) float32 between near and far, 0 where the picture is black."""
         near, far = self.config.near, self.config.far
-        nearness, known = _measure(picture)
+        nearness, known = measure(picture)
         if self.config.normalise == "inverse":
             z = 1 / (1 / far + nearness * (1 / near - 1 / far))
         else:
@@ -103,28 +104,20 @@ class RelativeDepth(Task):
         self.config = config
         self.annotation = config.annotation
 
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Draw metres (H, W); 0, negative and NaN are unknown. A picture of one depth is drawn mid-way."""
         known = annotation > 0
         inverse = 1 / np.where(known, annotation, np.inf).astype(np.float64)
         low, high = (inverse[known].min(), inverse[known].max()) if known.any() else (0.0, 0.0)
         if high == low:
-            return _draw(np.full(known.shape, 0.5), known)
-        return _draw((inverse - low) / (high - low), known)
+            return draw(np.full(known.shape, 0.5), known)
+        return draw((inverse - low) / (high - low), known)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Relative metres (H, W) float32 between 1 and 10, 0 where the picture is black."""
-        nearness, known = _measure(picture)
+        nearness, known = measure(picture)
         return np.where(known, 1 / (0.1 + 0.9 * nearness), 0).astype(np.float32)
-
-
-def _draw(nearness: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(H, W) in [0, 1] where `known` -> grey uint8 (H, W, 3)."""
-    grey = np.where(known, np.rint(_FAR_GREY + _STEPS * nearness), 0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _measure(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (H, W, 3) -> nearness (H, W) in [0, 1] from the mean of the channels, and where it is known."""
-    grey = picture.mean(axis=2)
-    return np.clip((grey - _FAR_GREY) / _STEPS, 0, 1), grey >= _FAR_GREY / 2

@@ -51,13 +51,17 @@ class Edges(Task):
         """The lines of a photo, bool (H, W). Draws nothing from `rng`."""
         return find_edges(image, self.config.high, self.config.low)
 
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Draw bool (H, W), white on black."""
         assert annotation.ndim == 2, annotation.shape
         assert annotation.dtype == bool, annotation.dtype
         return np.repeat(np.where(annotation, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Lines, bool (H, W)."""
         return picture.sum(axis=2, dtype=np.int32) >= 3 * 128
 

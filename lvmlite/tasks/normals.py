@@ -39,14 +39,18 @@ class Normals(Task):
         self.config = config
         self.annotation = config.annotation
 
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Draw vectors (H, W, 3) float; those shorter than 1/2, or NaN, are unknown, others are made unit."""
         length = np.linalg.norm(annotation, axis=2, keepdims=True)
         known = length >= 0.5
         unit = np.where(known, annotation, 0) / np.where(known, length, 1)
         return np.where(known, np.rint((unit * 0.5 + 0.5) * 255), 0).astype(np.uint8)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Unit vectors (H, W, 3) float32; 0 where the colour is within 64 levels (L2) of black."""
         colour = picture.astype(np.float32)
         vector = colour / 127.5 - 1

@@ -1,20 +1,25 @@
 """Palettes: which colour stands for which class, and back.
 
-In: a number of classes. Out: a table (n_classes + 1, 3) uint8; row i is the colour of class id i, row 0
-(unlabelled) is black. `paint` draws a map of ids with a table, `nearest` reads ids from any picture.
+In: a number of classes. Out: a table (n_classes + 1, 3) uint8; row i is the colour of class id i, row 0 that of
+unlabelled: black, but for PASCAL VOC. `paint` draws a map of ids with a table, `nearest` reads ids from any picture.
+`Palettes` holds those of a recipe's kind: the one it names, and those drawn.
 
 Painter's 150 colours: "Images Speak in Images" (Wang et al., CVPR 2023).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from lvmlite.images import Unreadable
 from lvmlite.sample import SPLITS
+from lvmlite.tasks import official
 
-PAINTER_CLASSES = 150
+COLOURS = {"painter150": 150, "ade20k": 150, "cityscapes": 19, "voc": 21}  # "distinct" has as many as it is asked for
+_DISTINCT = 150  # unless it is asked for another number
 _FIRST = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 255))
 _RESIDUES = {"train": (3, 4, 5, 6, 7), "val": (2,), "test": (0, 1)}
 _PIXELS = 1 << 14  # read at a time: 1 << 14 pixels against 151 colours is 5 MB
@@ -73,13 +78,79 @@ def drawn(n_classes: int, variant: int, split: str, seed: int) -> np.ndarray:
     return _table(colours[picked])
 
 
+def check(palette: str, n_classes: int | None) -> None:
+    """Raises ValueError if `palette` is neither a name nor a JSON file's, or has fewer than `n_classes` colours."""
+    if palette not in COLOURS and palette != "distinct" and not palette.endswith(".json"):
+        names = ", ".join((*COLOURS, "distinct"))
+        raise ValueError(f"palette {palette!r} is none of {names}, nor the path of a .json file of colours")
+    if n_classes is not None and n_classes > COLOURS.get(palette, n_classes):
+        raise too_few(palette, COLOURS[palette], n_classes)
+
+
+def too_few(palette: str, n: int, n_classes: int) -> ValueError:
+    return ValueError(f"palette {palette} has {n} colours, n_classes is {n_classes}; lower it or use palette: distinct")
+
+
+def canonical(palette: str, n_classes: int | None = None) -> np.ndarray:
+    """The table of a palette: one of COLOURS, "distinct", or the path of a JSON file, see `official.from_file`.
+
+    Args:
+        n_classes: as many colours; None: all it has, 150 of "distinct".
+
+    Raises:
+        ValueError: it has fewer, or the file does not hold a palette.
+    """
+    check(palette, n_classes)
+    if palette == "distinct":
+        return distinct(n_classes or _DISTINCT)
+    if palette == "painter150":
+        return painter150(n_classes or COLOURS[palette])
+    tables = {"ade20k": official.ade20k, "cityscapes": official.cityscapes, "voc": official.voc}
+    table = tables[palette]() if palette in tables else official.from_file(Path(palette))
+    if n_classes is not None and n_classes >= len(table):
+        raise too_few(palette, len(table) - 1, n_classes)
+    return table if n_classes is None else table[: n_classes + 1]
+
+
+class Palettes:
+    """The palettes of a kind: called with a variant and a split, the table (n_classes + 1, 3) uint8, read-only.
+
+    Variant 0 is the canonical one, for all splits. Others are `drawn`: splits share no colour of a class.
+    """
+
+    def __init__(self, table: np.ndarray, seed: int) -> None:
+        self.n_classes, self.seed = len(table) - 1, seed
+        self._tables = {("", 0): _fixed(table)}
+
+    def __call__(self, variant: int = 0, split: str = "train") -> np.ndarray:
+        assert variant >= 0, variant
+        assert split in SPLITS, split
+        key = (split if variant else "", variant)
+        if key not in self._tables:
+            self._tables[key] = _fixed(drawn(self.n_classes, variant, split, self.seed))
+        return self._tables[key]
+
+
+def require(ids: np.ndarray, table: np.ndarray, task: str) -> None:
+    """Raises Unreadable if an id, of any integer type, has no row in the table; `task` opens the reason."""
+    assert ids.dtype.kind in "iu", ids.dtype
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= len(table)):
+        raise Unreadable(f"{task}: an id without a colour")
+
+
+def least_distance(table: np.ndarray) -> int:
+    """Least L1 distance between two rows of a table."""
+    rows = table.astype(np.int64)
+    return min(int(np.abs(rows[i + 1 :] - rows[i]).sum(1).min()) for i in range(len(rows) - 1))
+
+
 def paint(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Draw class ids (H, W), all below len(table): uint8 RGB (H, W, 3)."""
     return table[ids]
 
 
 def nearest(picture: np.ndarray, table: np.ndarray, distance: Literal["l1", "l2"] = "l1") -> np.ndarray:
-    """Per pixel the id of the nearest colour, black (0, unlabelled) among them; of equals the lowest id.
+    """Per pixel the id of the nearest colour, that of unlabelled (0) among them; of equals the lowest id.
 
     Args:
         picture: uint8 RGB (H, W, 3).
@@ -114,6 +185,12 @@ def _grid(levels: int) -> np.ndarray:
     """All colours of `levels` even steps a channel, (levels^3, 3) int64 in raster order; row 0 is black."""
     steps = np.rint(np.linspace(0, 255, levels)).astype(np.int64)
     return np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def _fixed(table: np.ndarray) -> np.ndarray:
+    table = table.copy()
+    table.flags.writeable = False
+    return table
 
 
 def _table(colours: np.ndarray) -> np.ndarray:

@@ -37,13 +37,17 @@ class Colourisation(Task):
         """Luma of a photo, uint8 (H, W). Draws nothing from `rng`."""
         return luma(image)
 
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Draw uint8 (H, W) as three equal channels."""
         assert annotation.ndim == 2, annotation.shape
         assert annotation.dtype == np.uint8, annotation.dtype
         return np.repeat(annotation[..., None], 3, axis=2)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Luma, uint8 (H, W)."""
         return luma(picture)
 
@@ -107,13 +111,17 @@ class Inpainting(Task):
             mask[top : top + h, left : left + w] = True
         return mask
 
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """The annotation itself, uint8 (H, W, 3)."""
         assert annotation.ndim == 3, annotation.shape
         assert annotation.dtype == np.uint8, annotation.dtype
         return annotation
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """The picture itself."""
         return picture
 

@@ -13,7 +13,6 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from lvmlite.recipe import Range
-from lvmlite.sample import SPLITS
 from lvmlite.tasks import palettes
 from lvmlite.tasks.base import Task
 
@@ -23,9 +22,10 @@ class SegmentationConfig:
     """
     Attributes:
         annotation: the native annotation of ids it draws: "classes", "instances", ...
-        palette: canonical palette. "painter150": the published one, neighbouring ids 42 levels apart.
-            "distinct": colours far apart, for few classes and small tokenizers.
-        n_classes: ids run from 1 to n_classes; at most 150 for painter150.
+        palette: canonical palette. "painter150": the published one, neighbouring ids 42 levels apart. "distinct":
+            colours far apart, for few classes and small tokenizers. "ade20k", "cityscapes", "voc": the data sets' own.
+            Else the path of a JSON file: a list of [red, green, blue], one for each class.
+        n_classes: ids run from 1 to n_classes. Default: as many as the palette has colours, 150 for "distinct".
         distance: how a colour read is matched to the palette; the published protocol is L1.
         variants: how many palettes a store holds; 0 is the canonical one, v > 0 is drawn.
         palette_seed: from which palettes v > 0 are drawn.
@@ -33,61 +33,44 @@ class SegmentationConfig:
 
     task: Literal["segmentation"] = "segmentation"
     annotation: str = "classes"
-    palette: Literal["painter150", "distinct"] = "painter150"
-    n_classes: Annotated[int, Range(1, 1000)] = 150
+    palette: str = "painter150"
+    n_classes: Annotated[int, Range(1, 1000)] | None = None
     distance: Literal["l1", "l2"] = "l1"
     variants: Annotated[int, Range(1)] = 1
     palette_seed: Annotated[int, Range(0)] = 0
 
     def __post_init__(self) -> None:
-        if self.palette == "painter150" and self.n_classes > palettes.PAINTER_CLASSES:
-            raise ValueError(f"painter150 has 150 colours, n_classes is {self.n_classes}; use palette: distinct")
+        palettes.check(self.palette, self.n_classes)
 
 
 class Segmentation(Task):
-    """`read` is the exact inverse of `render`."""
+    """`read` is the exact inverse of `render`; but of ade20k, where ids 7 and 49 share a colour and read as 7."""
 
     Config: ClassVar = SegmentationConfig
     metrics = ("miou",)
 
     def __init__(self, config: SegmentationConfig) -> None:
+        """Raises ValueError if the palette's file is missing or broken, or has too few colours."""
         self.config = config
         self.annotation = config.annotation
         self.variants = config.variants
-        self._tables: dict[tuple[str, int], np.ndarray] = {}
+        self.palette = palettes.Palettes(palettes.canonical(config.palette, config.n_classes), config.palette_seed)
 
-    def palette(self, variant: int = 0, split: str = "train") -> np.ndarray:
-        """The table (n_classes + 1, 3) uint8 of a variant; row 0 is black. Variant 0 is one for all splits;
-        drawn ones (any v > 0) share no colour of a class between splits: see `palettes.drawn`."""
-        assert variant >= 0, variant
-        assert split in SPLITS, split
-        key = (split if variant else "", variant)
-        if key not in self._tables:
-            n = self.config.n_classes
-            if variant:
-                table = palettes.drawn(n, variant, split, self.config.palette_seed)
-            else:
-                table = {"painter150": palettes.painter150, "distinct": palettes.distinct}[self.config.palette](n)
-            table.flags.writeable = False
-            self._tables[key] = table
-        return self._tables[key]
-
-    def render(self, annotation: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Draw ids (H, W), any integer type, 0..n_classes.
 
         Raises:
-            ValueError: an id outside that range.
+            Unreadable: an id outside that range.
         """
         assert annotation.ndim == 2, annotation.shape
-        assert annotation.dtype.kind in "iu", annotation.dtype
-        for bound in (annotation.min(), annotation.max()):
-            if not 0 <= bound <= self.config.n_classes:
-                raise ValueError(
-                    f"segmentation of '{self.annotation}': id {bound} is outside 0 to n_classes = "
-                    f"{self.config.n_classes}; raise n_classes"
-                )
-        return palettes.paint(annotation, self.palette(variant, split))
+        table = self.palette(variant, split)
+        palettes.require(annotation, table, self.config.task)
+        return palettes.paint(annotation, table)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> np.ndarray:
+    def read(
+        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """Ids (H, W) of the nearest colours, uint8 up to 255 classes, else uint16."""
         return palettes.nearest(picture, self.palette(variant, split), self.config.distance)

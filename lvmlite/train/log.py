@@ -79,15 +79,18 @@ class Progress:
             self.task = self.bar.add_task(title, total=total or None, text="")
             self.bar.start()
 
-    def update(self, done: int, text: str = "") -> None:
+    def update(self, done: int, text: str = "", total: int = 0) -> None:
+        """`total`: as far as it is known by now."""
+        self.total = total or self.total
         if self.first is None:
             self.first = done
+        now = time.monotonic()
+        rate = (done - self.first) / (now - self.begun) if now > self.begun else 0.0
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, total=self.total or None, text=text)
-        elif not self.quiet and time.monotonic() - self.told > 15:
-            self.told = time.monotonic()
-            elapsed = self.told - self.begun
-            rate = (done - self.first) / elapsed
+            said = f"{rate:.3g} {self.unit}/s  {text}"
+            self.bar.update(self.task, completed=done, total=self.total or None, text=said)
+        elif not self.quiet and now - self.told > 15:
+            self.told = now
             left = f", {(self.total - done) / rate:.0f} s left" if rate > 0 and self.total else ""
             of = f"/{self.total}" if self.total else ""
             print(

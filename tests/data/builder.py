@@ -4,6 +4,9 @@ python -m data.builder build OUT WORKERS     print "built" when done
 python -m data.builder crash OUT EVERY       kill a build at every EVERY-th file operation, each time continue; print
                                              a JSON line: the files of an undisturbed build, and kills, whose results
                                              differed from it
+python -m data.builder direct OUT EVERY      likewise, from sources to tokens
+python -m data.builder grow OUT EVERY        likewise, while a store changes its kinds; and go back to the old ones
+python -m data.builder growdirect OUT EVERY  likewise, from sources to tokens
 python -m data.builder random OUT SEED       kill one build after random times until it gets through; likewise
 """
 
@@ -22,9 +25,10 @@ from typing import Any
 
 import torch
 
-from lvmlite.data.build import build_pixels, build_tokens
+from lvmlite.data.build import build_pixels, build_tokens, encode_sources
+from lvmlite.tasks.base import Task
 
-from .toys import GEOMETRY, KINDS, SETTINGS, Item, Toy, ToyConfig, ToyTokenizer, tree
+from .toys import GEOMETRY, KINDS, SETTINGS, Item, Label, Noise, Toy, ToyConfig, ToyTokenizer, tree
 
 MARKS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")  # audit events of file operations
 
@@ -46,18 +50,31 @@ def source() -> Toy:
     return Toy(ToyConfig("toy", tuple(parts)))
 
 
-def build(out: Path, workers: int = 0) -> None:
+OLD: dict[str, Task] = {"noise": Noise(2), "gone": Noise(), "label": Label(1)}  # what `grow` makes KINDS of
+OLD_SETTINGS = {"noise": SETTINGS["noise"], "gone": {}, "label": {}}
+
+
+def build(out: Path, workers: int = 0, old: bool = False) -> None:
     """Pixels, then tokens."""
-    pixels = build_pixels([source()], KINDS, SETTINGS, GEOMETRY, out / "pixels", workers=workers)
+    kinds, settings = (OLD, OLD_SETTINGS) if old else (KINDS, SETTINGS)
+    pixels = build_pixels([source()], kinds, settings, GEOMETRY, out / "pixels", workers=workers)
     build_tokens(pixels, ToyTokenizer(), out / "tokens", batch=4)
 
 
-def in_child(prepare: Callable[[], Any], out: Path, kill_after: float | None = None) -> bool:
+def build_directly(out: Path, workers: int = 0, old: bool = False) -> None:
+    """Tokens without pixels."""
+    kinds, settings = (OLD, OLD_SETTINGS) if old else (KINDS, SETTINGS)
+    encode_sources([source()], kinds, settings, GEOMETRY, ToyTokenizer(), out / "tokens", workers=workers, batch=4)
+
+
+def in_child(
+    prepare: Callable[[], Any], out: Path, kill_after: float | None = None, work: Callable[..., None] = build
+) -> bool:
     """Build in a forked process; True if it got through."""
     pid = os.fork()
     if pid == 0:
         prepare()
-        build(out)
+        work(out)
         os._exit(0)
     if kill_after is not None:
         time.sleep(kill_after)
@@ -85,18 +102,32 @@ def kill_at(event: int, out: Path) -> Callable[[], None]:
     return prepare
 
 
-def crash(root: Path, every: int) -> dict[str, Any]:
-    assert in_child(lambda: None, root / "whole")
+def nothing() -> None:
+    pass
+
+
+def crash(root: Path, every: int, work: Callable[..., None] = build, grow: bool = False) -> dict[str, Any]:
+    """`grow`: the build that is killed finds a store of other kinds, and half the time they are wanted back."""
+    assert in_child(nothing, root / "whole", work=work)
     expected = tree(root / "whole")
+    if grow:
+        work(root / "old", old=True)
+        old = tree(root / "old")
     kills, wrong = 0, []
     for event in range(1, 100_000, every):
         out = root / "killed"
         shutil.rmtree(out, ignore_errors=True)
-        if in_child(kill_at(event, out), out):
+        if grow:
+            shutil.copytree(root / "old", out)
+        if in_child(kill_at(event, out), out, work=work):
             break
         kills += 1
-        in_child(kill_at(every, out), out)  # and once more, soon after starting again
-        assert in_child(lambda: None, out)
+        if grow and kills % 2:
+            work(out, old=True)
+            if tree(out) != old:
+                wrong.append(-event)
+        in_child(kill_at(every, out), out, work=work)  # and once more, soon after starting again
+        assert in_child(nothing, out, work=work)
         if tree(out) != expected:
             wrong.append(event)
     return {"files": len(expected), "kills": kills, "wrong": wrong}
@@ -104,10 +135,10 @@ def crash(root: Path, every: int) -> dict[str, Any]:
 
 def at_random(root: Path, seed: int) -> dict[str, Any]:
     begun = time.monotonic()
-    assert in_child(lambda: None, root / "whole")
+    assert in_child(nothing, root / "whole")
     whole = time.monotonic() - begun
     rng, kills = random.Random(seed), 0
-    while not in_child(lambda: None, root / "killed", rng.uniform(0.02, 0.5) * whole):
+    while not in_child(nothing, root / "killed", rng.uniform(0.02, 0.5) * whole):
         kills += 1
         assert kills < 1000
     same = tree(root / "killed") == tree(root / "whole")
@@ -119,8 +150,11 @@ def main(do: str, out: str, number: str) -> None:
     if do == "build":
         build(Path(out), int(number))
         print("built")
+    elif do == "random":
+        print(json.dumps(at_random(Path(out), int(number))))
     else:
-        print(json.dumps({"crash": crash, "random": at_random}[do](Path(out), int(number))))
+        work = build_directly if do.endswith("direct") else build
+        print(json.dumps(crash(Path(out), int(number), work, do.startswith("grow"))))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lvmlite.data import build, parts
+from lvmlite.data import draw, encode, parts
 from lvmlite.data.build import build_pixels, build_tokens, read_rejects, stable_rng
 from lvmlite.data.sources.photos import Photos, PhotosConfig
 from lvmlite.data.sources.world import World, WorldConfig
@@ -114,7 +114,7 @@ def test_store_json_describes_every_file(tmp_path: Path) -> None:
         assert rest == told | {"store.json", "rejects.jsonl"}
         assert store.info.kinds == SETTINGS
         assert store.info.geometry == asdict(GEOMETRY)
-        assert store.info.sources == {"toy": {"licence": "CC0-1.0"}}
+        assert store.info.sources == {"toy": {"licence": "CC0-1.0", "frame_step": 1, "views": False}}
     assert [asdict(s.info) | {"checksums": {}} for s in tokens.shards] == [
         asdict(s.info) | {"checksums": {}} for s in pixels.shards
     ]
@@ -150,13 +150,22 @@ def test_only_some_kinds_for_a_source(tmp_path: Path) -> None:
 # --- interrupted
 
 
-@pytest.mark.parametrize(("how", "number"), [("crash", "29"), ("random", "0")])
-def test_killed_builds_end_with_the_same_bytes(tmp_path: Path, how: str, number: str) -> None:
-    """SIGKILL before every 29th operation on a file, and again soon after the restart; and at random times."""
+@pytest.mark.parametrize(
+    ("how", "number", "files", "kills"),
+    [
+        ("crash", "29", 50, 8),
+        ("direct", "31", 30, 5),
+        ("grow", "23", 50, 8),
+        ("growdirect", "23", 30, 5),
+        ("random", "0", 50, 1),
+    ],
+)
+def test_killed_builds_end_with_the_same_bytes(tmp_path: Path, how: str, number: str, files: int, kills: int) -> None:
+    """SIGKILL before every n-th operation on a file, and again soon after the restart; and at random times."""
     found = json.loads(finish(run(how, str(tmp_path), number)))
     assert found["wrong"] == []
-    assert found["files"] > 50
-    assert found["kills"] >= (8 if how == "crash" else 1)
+    assert found["files"] > files
+    assert found["kills"] >= kills
 
 
 def test_workers_write_the_same_bytes_and_die_with_their_parent(tmp_path: Path) -> None:
@@ -256,7 +265,7 @@ def test_a_build_that_begins_anew_is_no_finished_store(tmp_path: Path, monkeypat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "draw_sample", interrupted)
+    monkeypatch.setattr(draw, "draw_sample", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pixels_of(toy(), tmp_path)
     with pytest.raises(ValueError, match="not a finished store"):
@@ -471,21 +480,39 @@ def test_a_generator_depends_on_all_names() -> None:
     assert first == [stable_rng(*some).integers(2**60) for some in names]
 
 
-def test_progress_counts_pictures(tmp_path: Path) -> None:
+def test_progress_counts_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are drawn, with a total judged from the samples gone through; encoding knows its total."""
+    monkeypatch.setattr(encode, "SHOWN", -1)
     said: list[tuple[int, int, str]] = []
     pixels = build_pixels([toy(2)], KINDS, SETTINGS, GEOMETRY, tmp_path / "pixels", progress=lambda *x: said.append(x))
+    each = 6  # a photo, 3 labels and 2 noises
+    drawn = [(n * each, 8 * each) for n in range(1, 9)]
+    assert [x[:2] for x in said] == [*drawn[:4], drawn[3], *drawn[4:], drawn[7]]
+    assert [what for *_, what in said] == [""] * 4 + ["part 1 of 2"] * 5 + ["part 2 of 2"]
+    said.clear()
     build_tokens(pixels, ToyTokenizer(), tmp_path / "tokens", progress=lambda *x: said.append(x))
-    assert said == [
-        (24, 0, "part 1 of 2"),  # 4 frames of a photo, 3 labels and 2 noises
-        (48, 0, "part 2 of 2"),
-        (24, 48, "toy.000.train.0"),
-        (48, 48, "toy.001.train.0"),
-    ]
+    assert {total for _, total, _ in said} == {48}
+    assert [done for done, *_ in said] == [*range(4, 25, 4), 24, *range(28, 49, 4), 48]
+    said.clear()
+    source = toy(3)
+    build_pixels([source], KINDS, SETTINGS, GEOMETRY, tmp_path / "pixels", progress=lambda *x: said.append(x))
+    assert said[0][:2] == (54, 72)  # two parts were there
+
+
+def test_progress_moves_while_workers_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw, "TICK", 0.02)
+    monkeypatch.setattr(encode, "SHOWN", -1)
+    monkeypatch.setenv("TOY_SLEEP", "0.05")
+    said: list[int] = []
+    build_pixels([toy(2, 6)], {}, {}, GEOMETRY, tmp_path, workers=2, progress=lambda done, *_: said.append(done))
+    assert said == sorted(said)
+    assert said[-1] == 12
+    assert set(said) - {0, 6, 12}  # within a part
 
 
 def test_memory_does_not_grow_with_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 MB of pictures are drawn, and encoded in chunks of a quarter."""
-    monkeypatch.setattr(build, "CHUNK_BYTES", 2**18)
+    monkeypatch.setattr(encode, "CHUNK_BYTES", 2**18)
     source = toy(1, per_part=200, frames=200, label=False)
     tracemalloc.start()
     try:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvmlite.data.store import ColumnWriter, Shard, ShardWriter, Store, read_shard_info, write_json
+from lvmlite.data.column import ColumnWriter
+from lvmlite.data.store import Shard, ShardWriter, Store, read_shard_info, write_json
 
 from .toys import Made, digits, make_store, tree
 

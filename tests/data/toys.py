@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class Toy(Source):
     """TOY_SLEEP seconds a sample; a line in the file TOY_LOG each time."""
 
     licence = "CC0-1.0"
-    annotations: ClassVar[tuple[str, ...]] = ("label",)
+    annotations: tuple[str, ...] = ("label",)
 
     def __init__(self, config: ToyConfig, seed: int = 0) -> None:
         self.config, self.seed, self.name = config, seed, config.name
@@ -115,10 +115,12 @@ class Label(Task):
     def __init__(self, variants: int = 1) -> None:
         self.variants = variants
 
-    def render(self, annotation: Any, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: Any, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         return np.stack([annotation, np.full_like(annotation, variant), np.full_like(annotation, 9)], axis=2)
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> Any:
+    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None) -> Any:
         return picture[..., 0]
 
 
@@ -131,10 +133,12 @@ class Noise(Task):
     def derive(self, image: np.ndarray, rng: np.random.Generator) -> Any:
         return image + rng.integers(0, 100, image.shape).astype(np.uint8)
 
-    def render(self, annotation: Any, variant: int = 0, split: str = "train") -> np.ndarray:
+    def render(
+        self, annotation: Any, variant: int = 0, split: str = "train", image: np.ndarray | None = None
+    ) -> np.ndarray:
         return annotation
 
-    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train") -> Any:
+    def read(self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None) -> Any:
         return picture
 
 
@@ -196,22 +200,27 @@ def make_store(
     shards: Sequence[tuple[str, str, LENGTHS, dict[str, int]]],
     fingerprint: str = "code",
     first: int = 0,
+    about: Mapping[str, dict[str, Any]] | None = None,
+    categories: Sequence[Sequence[str | None]] | None = None,
 ) -> Made:
-    """A token store of (source, split, frames of each sample, kind -> variants); pictures are numbered from `first`."""
+    """A token store of (source, split, frames of each sample, kind -> variants); pictures are numbered from `first`.
+
+    `about`: source -> more of what a store says of it; `categories`: for each shard, of each sample.
+    """
     pictures: list[tuple[str, str, int, int]] = []
     infos = []
     for i, (source, split, lengths, columns) in enumerate(shards):
         name = f"{source}.{i}"
         with ShardWriter(path / name, source, split, columns) as writer:
             for s, n in enumerate(lengths):
-                writer.add_sample(f"{i}/{s}", f"{i}/{s}", None, n)
+                writer.add_sample(f"{i}/{s}", f"{i}/{s}", categories[i][s] if categories else None, n)
             for kind, variants in columns.items():
                 for v in range(variants):
                     start, n = first + len(pictures), sum(lengths)
                     pictures += [(name, kind, v, row) for row in range(n)]
                     writer.append(kind, v, digits(np.arange(start, start + n)).astype(np.uint16))
             infos.append(writer.finish())
-    sources = {source: {"licence": "CC0-1.0"} for source, *_ in shards}
+    sources = {source: {"licence": "CC0-1.0"} | (about or {}).get(source, {}) for source, *_ in shards}
     kinds = {kind: {} for *_, columns in shards for kind in columns if kind != "image"}
     info = StoreInfo("tokens", asdict(GEOMETRY), kinds, sources, [1, S], K, fingerprint, {}, infos)
     write_json(path / "store.json", asdict(info))

@@ -64,3 +64,16 @@ def test_labels_take_their_own_room(rows):
 def test_a_word_too_long_for_its_column_is_cut(rows):
     sheet = grid([rows[0]], scale=4, labels=["incomprehensibilities"] * 3)
     assert sheet.shape[1] == grid([rows[0]], scale=4).shape[1]
+
+
+def test_cell_labels_stand_below_their_pictures(rows):
+    bare = grid(rows, scale=6)
+    sheet = grid(rows, scale=6, cell_labels=[["seg", "depth"], ["photo"]])
+    height = rows[0][0].shape[0] * 6
+    assert sheet.shape == (bare.shape[0] + len(rows) * 15, *bare.shape[1:])
+    for r in range(len(rows)):
+        picture = slice(2 + r * (height + 2), 2 + r * (height + 2) + height)
+        moved = slice(picture.start + 15 * r, picture.stop + 15 * r)
+        assert np.array_equal(sheet[moved], bare[picture])
+        below = sheet[moved.stop : moved.stop + 15]
+        assert (below < 128).any()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from lvmlite.images import Unreadable, VideoReader
+from lvmlite.images.video import _Clock, _mean_rate
 
 FAST = {"options": {"movflags": "faststart"}}
 
@@ -136,3 +139,177 @@ def test_damaged_videos_raise_nothing_but_unreadable(make_video, capfd):
 def test_names_with_colons_and_percent_signs_are_only_names(make_video, tmp_path):
     path = make_video("a.mp4").rename(tmp_path / "http:%03d.mp4")
     assert len(list(VideoReader(path).frames(limit=2))) == 2
+
+
+# --- by time
+
+
+def stamped(path, stamps, tick=1000, codec="libx264", rate=30, **options):
+    """A video whose frame i is grey 4 i and has the timestamp stamps[i], in 1 / tick s."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options={k: str(v) for k, v in options.items()})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 10
+        stream.bit_rate = 400_000
+        stream.codec_context.time_base = Fraction(1, tick)
+        for i, stamp in enumerate(stamps):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), "rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, tick)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def on_screen(stamps, every=1, start=0):
+    """The frames that the definition names, found in another way: number of the last stamp at or before each time."""
+    stamps = np.array(stamps, float)
+    slot = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
+    times = np.arange(start, len(stamps), every) + 0.5
+    return (np.searchsorted(stamps - stamps[0], times * slot, side="right") - 1).tolist()
+
+
+SLOW_THEN_FAST = np.cumsum([0, *[80] * 20, *[20] * 40]).tolist()
+PAUSE = np.cumsum([0, *[40] * 10, 1000, *[40] * 20]).tolist()
+BURST = np.cumsum([0, *[40] * 10, *[4] * 20, *[40] * 10]).tolist()
+JITTER = (np.arange(60) * 33 + np.random.default_rng(0).integers(-12, 13, 60) + 20).tolist()
+
+
+@pytest.mark.parametrize("stamps", [SLOW_THEN_FAST, PAUSE, BURST, JITTER], ids=["rates", "pause", "burst", "jitter"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_variable_rate_is_sampled_evenly_in_time(tmp_path, name, stamps):
+    reader = VideoReader(stamped(tmp_path / name, stamps, bf=2))
+    for every, start in ((1, 0), (3, 0), (4, 8)):
+        assert greys(reader.frames(every, start=start)) == on_screen(stamps, every, start)
+    assert reader.truncated is None
+    assert len(list(reader.frames())) == len(stamps)
+
+
+def test_a_frame_that_stays_is_kept_again_and_a_burst_is_thinned(tmp_path):
+    """By hand: slots of 2200 / 31 = 71 ms, so 1000 ms are 14 of them; slots of 880 / 40 = 22 ms, so 84 ms are 4."""
+    paused = greys(VideoReader(stamped(tmp_path / "a.mkv", PAUSE)).frames())
+    assert paused.count(10) == 14
+    assert max(np.diff(paused)) == 2
+    burst = greys(VideoReader(stamped(tmp_path / "b.mkv", BURST)).frames())
+    assert len(set(burst) & set(range(10, 30))) == 4
+
+
+@pytest.mark.parametrize("rate", [25, Fraction(30000, 1001), 24], ids=str)
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        *(("a.mp4", "libx264", {"bf": 2}), ("a.mkv", "libx264", {"bf": 3}), ("a.ts", "libx264", {"bf": 2})),
+        *(
+            ("a.avi", "mpeg4", {}),
+            ("b.avi", "mpeg4", {"bf": 2}),
+            ("a.webm", "libvpx", {"cpu-used": 8, "deadline": "realtime"}),
+        ),
+        *(("a.mpg", "mpeg2video", {"bf": 2}), ("c.avi", "libx264", {"bf": 3})),
+    ],
+)
+def test_a_constant_rate_is_counted(tmp_path, name, codec, options, rate):
+    tick = Fraction(rate)
+    path = tmp_path / name
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=tick, options={k: str(v) for k, v in options.items()})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 10
+        stream.bit_rate = 400_000
+        for i in range(61):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    reader = VideoReader(path)
+    assert greys(reader.frames()) == list(range(61))
+    assert greys(reader.frames(every=7, start=3)) == list(range(3, 61, 7))
+    assert reader.truncated is None
+
+
+def test_a_wrong_rate_in_the_header_changes_nothing(tmp_path):
+    """Frames 40 ms apart in files that claim 60 and 5 frames a second."""
+    for claimed in (60, 5):
+        reader = VideoReader(stamped(tmp_path / f"{claimed}.mkv", range(0, 2400, 40), rate=claimed))
+        assert greys(reader.frames(every=2)) == list(range(0, 60, 2))
+
+
+def test_a_jump_in_time_is_no_thousand_copies(tmp_path):
+    day = 86_400_000
+    jump = [40 * i + day * (i >= 30) for i in range(60)]
+    assert greys(VideoReader(stamped(tmp_path / "a.mkv", jump)).frames()) == list(range(60))
+    early = [40 * i + day * (i >= 1) for i in range(60)]
+    assert greys(VideoReader(stamped(tmp_path / "b.mkv", early)).frames(every=4)) == list(range(0, 60, 4))
+    slides = [20_000 * i for i in range(20)]
+    assert greys(VideoReader(stamped(tmp_path / "c.mkv", slides)).frames()) == list(range(20))
+
+
+def test_counting_goes_on_from_where_time_was(tmp_path):
+    """Slots of 40 ms up to the jump: frame 9 fills four of them, those after the jump one each."""
+    stamps = [*range(0, 400, 40), *range(520, 900, 20)]
+    stamps += [stamps[-1] + 3_600_000 + 40 * i for i in range(10)]
+    before = on_screen(stamps[:29])
+    got = greys(VideoReader(stamped(tmp_path / "a.mkv", stamps)).frames())
+    assert got == [*before, *range(29, 39)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([None] * 5, [0, 1, 2, 3, 4]),
+        ([7, None, 9, 10], [0, 1, 2, 3]),
+        ([0, 1, 2, 2, 3], [0, 1, 2, 3, 4]),
+        ([0, 1, 5, 4, 6], [0, 1, 5, 6, 7]),
+        ([0, 1, 200, 201], [0, 1, 2, 3]),
+        ([10, 11, 13, 14], [0, 1, 3, 4]),
+    ],
+)
+def test_where_frames_stand(stamps, expected):
+    clock = _Clock(Fraction(1), Fraction(100))
+    assert [clock.advance(stamp) for stamp in stamps] == expected
+
+
+def test_the_rate_comes_from_the_timestamps():
+    assert _mean_rate([0, 120, 40, 80]) == Fraction(3, 120)
+    assert _mean_rate([]) is _mean_rate([5]) is _mean_rate([0, 0, 0]) is None
+
+
+def test_one_frame(tmp_path):
+    for name in ("a.mp4", "a.mkv"):
+        assert greys(VideoReader(stamped(tmp_path / name, [0])).frames(every=10)) == [0]
+
+
+def test_hidden_frames_of_vp8_do_not_count(tmp_path):
+    """Every sixth packet is repeated, 20 ms later, as a frame that is not shown."""
+    import av
+
+    plain = stamped(tmp_path / "a.webm", range(0, 2400, 40), codec="libvpx", rate=25, deadline="realtime")
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "b.webm"), "w") as target:
+        (stream,) = source.streams.video
+        out = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if not packet.size:
+                continue
+            data, stamp = bytes(packet), packet.pts
+            for shown in (True, False) if stamp % 240 == 200 else (True,):
+                copy = av.Packet(data if shown else bytes([data[0] & ~16]) + data[1:])
+                copy.pts = copy.dts = stamp + 20 * (not shown)
+                copy.time_base, copy.stream, copy.is_keyframe = packet.time_base, out, packet.is_keyframe and shown
+                target.mux(copy)
+    assert greys(VideoReader(tmp_path / "b.webm").frames()) == list(range(60))
+
+
+def test_a_frame_that_cannot_be_converted_ends_the_video(make_video, monkeypatch):
+    """PyAV's frames cannot be patched, so those that the reader times are put in other clothes."""
+
+    class Bad:
+        rotation = 0
+
+        def to_ndarray(self, format):
+            raise ValueError("no such conversion")
+
+    reader = VideoReader(make_video("a.mp4", n=6))
+    timed = list(reader._timed())
+    monkeypatch.setattr(reader, "_timed", lambda: iter([*timed[:4], (Bad(), timed[4][1]), *timed[5:]]))
+    assert greys(reader.frames()) == [0, 1, 2, 3]
+    assert reader.truncated == "damaged after frame 4"
+    with pytest.raises(Unreadable, match="no frames"):
+        list(reader.frames(start=4))

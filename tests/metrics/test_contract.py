@@ -25,6 +25,32 @@ def pictures(name, n, rng, shape=(14, 17)):
             prediction = truth + rng.normal(size=truth.shape)
         elif name == "edge_f1":
             truth, prediction = rng.random((2, *shape)) < 0.1
+        elif name == "boundary_f1":
+            truth, prediction = (rng.random((2, *shape)) * (rng.random((2, *shape)) < 0.15)).astype(np.float32)
+        elif name.startswith("disparity"):
+            truth = np.where(rng.random(shape) < 0.1, 0, rng.uniform(1, 9, shape)).astype(np.float32)
+            prediction = np.where(truth > 0, truth + rng.normal(0, 3, shape), 0).astype(np.float32)
+        elif name in ("instance_pq", "pq"):
+            truth = np.kron(rng.integers(0, 5, (3, 4)), np.ones((5, 5), int))[: shape[0], : shape[1]]
+            prediction = np.where(rng.random(shape) < 0.8, truth, rng.integers(0, 5, shape))
+            truth, prediction = (
+                x * (1000 if name == "pq" else 1) + (name == "pq") * (x > 0) for x in (truth, prediction)
+            )
+        elif name == "foreground_iou":
+            truth = (rng.random(shape) < 0.4).astype(np.uint8)
+            prediction = np.where(rng.random(shape) < 0.8, truth, 1 - truth).astype(np.uint8)
+        elif name.startswith("box_"):
+            corner = np.array([[2, 2], [30, 4], [5, 40]]) + rng.integers(0, 3, (3, 2))
+            truth = np.concatenate(
+                [corner, corner + rng.integers(9, 20, (3, 2)), rng.integers(1, 3, (3, 1)), [[1], [2], [3]]], 1
+            )
+            moved = truth + np.pad(rng.integers(-4, 5, (3, 4)), ((0, 0), (0, 2)))
+            truth, prediction = truth.astype(np.float32), moved.astype(np.float32)[: rng.integers(1, 4)]
+        elif name in ("pck", "point_pck"):
+            truth = np.concatenate([rng.uniform(0, 64, (2, 17, 2)), np.full((2, 17, 1), 2)], 2).astype(np.float32)
+            prediction = truth + np.pad(rng.normal(0, 5, (2, 17, 2)), ((0, 0), (0, 0), (0, 1))).astype(np.float32)
+            if name == "point_pck":
+                truth, prediction = truth[0], prediction[0]
         else:
             assert name in ("psnr", "mse", "ssim"), f"say here what pictures {name} takes"
             truth = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
@@ -88,6 +114,7 @@ def test_a_copy_is_independent(name):
     assert metric.compute() == before
 
 
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.same_shape])
 def test_different_shapes_are_refused(name):
     (prediction, truth), *_ = pictures(name, 1, np.random.default_rng(0))
     with pytest.raises(ValueError, match=rf"{name}: prediction .* differ in shape"):

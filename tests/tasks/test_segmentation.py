@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lvmlite.images import Unreadable
 from lvmlite.tasks import palettes
 from lvmlite.tasks.segmentation import Segmentation, SegmentationConfig
 
@@ -47,7 +48,30 @@ def test_annotation_is_chosen_by_the_config():
     assert Segmentation(SegmentationConfig(annotation="instances")).annotation == "instances"
 
 
-@pytest.mark.parametrize(("ids", "message"), [([[6]], "id 6 is outside 0 to n_classes = 5"), ([[-1]], "id -1")])
-def test_an_id_without_a_colour_is_refused(ids, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("ids", [[[6]], [[-1]]])
+def test_an_id_without_a_colour_is_unreadable(ids):
+    with pytest.raises(Unreadable) as error:
         Segmentation(SegmentationConfig(n_classes=5)).render(np.array(ids))
+    assert error.value.reason == "segmentation: an id without a colour"
+
+
+@pytest.mark.parametrize(("palette", "n"), [("cityscapes", 19), ("voc", 21)])
+@pytest.mark.parametrize("variant", [0, 1])
+def test_official_palettes_are_read_exactly(palette, n, variant):
+    task = Segmentation(SegmentationConfig(palette=palette, variants=2))
+    ids = np.arange(n + 1).repeat(3).reshape(3, n + 1)
+    assert np.array_equal(task.read(task.render(ids, variant), variant), ids)
+
+
+def test_the_two_ade20k_classes_of_one_colour_read_as_the_first():
+    task = Segmentation(SegmentationConfig(palette="ade20k"))
+    ids = np.arange(151)[None]
+    assert np.array_equal(task.read(task.render(ids)), np.where(ids == 49, 7, ids))
+
+
+def test_a_palette_from_a_file_is_read_when_the_task_is_built(tmp_path):
+    config = SegmentationConfig(palette=str(tmp_path / "mine.json"), n_classes=1)
+    with pytest.raises(ValueError, match=r"mine\.json: cannot be read"):
+        Segmentation(config)
+    (tmp_path / "mine.json").write_text("[[9, 8, 7], [1, 2, 3]]")
+    assert Segmentation(config).render(np.array([[1, 0]])).tolist() == [[[9, 8, 7], [0, 0, 0]]]

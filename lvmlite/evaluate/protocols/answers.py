@@ -121,13 +121,18 @@ def _score(
     answers: dict[str, np.ndarray],
 ) -> dict[str, dict[str, list[list[Metric]]]]:
     task = bench.tasks[kind]
-    truths = [bench.truth(frame, kind) for frame in queries]
+    truths, photos = [bench.truth(frame, kind) for frame in queries], bench.pictures(queries)
     read: dict[str, list[list[Any]]] = {
-        row: [[task.read(picture) for picture in some] for some in pictures] for row, pictures in answers.items()
+        row: [
+            [task.read(picture, image=photo) for picture, photo in zip(some, photos, strict=True)] for some in pictures
+        ]
+        for row, pictures in answers.items()
     }
     read[COPY] = [[bench.truth(frame, kind)] * len(queries) for frame in prompts]
     train = bench.pool("train", source, [kind]).draw(config.n_train, bench.rng("constants", source))
-    seen = [task.read(picture) for picture in bench.pictures(train, kind)]
+    seen = [
+        task.read(picture, image=photo) for picture, photo in zip(bench.pictures(train, kind), bench.pictures(train))
+    ]
     for name, annotation in constants(task.metrics[0], seen).items():
         read[f"floor: {name}, from train"] = [[annotation] * len(queries)]
     order = sorted(read, key=lambda row: (row != SAMPLED, row != GREEDY, row == CEILING))

@@ -9,7 +9,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from lvmlite.data.sources.photos import REJECTS, Photos, PhotosConfig, cut
+from lvmlite.data.sources.base import REJECTS
+from lvmlite.data.sources.photos import Photos, PhotosConfig, cut
 from lvmlite.images import decode
 from lvmlite.sample import split_of
 

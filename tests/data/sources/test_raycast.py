@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from lvmlite.data.sources.raycast import FAR, pack, render
-from lvmlite.data.sources.scenes import SHAPES, Scene, sample_scene
+from lvmlite.data.sources.figures import sample_figures
+from lvmlite.data.sources.raycast import render
+from lvmlite.data.sources.scenes import SHAPES, TEXTURES, Scene, sample_scene
+from lvmlite.data.sources.turntable import sample_turntable
+from lvmlite.data.sources.views import FAR, SKY, pack
 from lvmlite.sample import SPLITS
 
 
@@ -101,6 +105,75 @@ def test_depth_equals_reference(index: int) -> None:
     assert len(np.unique(truth)) > 100
 
 
+def test_ellipsoid_and_elliptical_cylinder() -> None:
+    """Depth and normals where the closed forms are known: (p / half**2), of unit length."""
+    for shape, half in (("sphere", (0.6, 0.9, 0.3)), ("cylinder", (0.7, 0.8, 0.25))):
+        size, scene = 65, still(shape, half)
+        out = {k: v[0].numpy().astype(np.float64) for k, v in render(pack([scene]), size, 1).items()}
+        at = ((np.arange(size) + 0.5) * 2 / size - 1) * scene.tan_half_fov
+        depth = out["depth"]
+        point = np.stack([at[None] * depth, -at[:, None] * depth, 4 - depth], -1)[out["slot"] == 1]
+        normal = out["normals"][out["slot"] == 1]
+        axes = [0, 1, 2] if shape == "sphere" else [0, 2]
+        scaled = point / np.array(half)
+        assert np.allclose((scaled[:, axes] ** 2).sum(1), 1, atol=1e-4)
+        bent = np.zeros_like(point)
+        bent[:, axes] = (scaled / np.array(half))[:, axes]
+        assert np.allclose(normal, bent / np.linalg.norm(bent, axis=1, keepdims=True), atol=1e-3)
+        assert len(point) > 300
+
+
+def test_tiles_leave_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking everywhere for every slot, lit or in shadow, gives the same bits."""
+    scenes = [sample_scene(2, "train", i, 2) for i in range(6)] + [sample_figures(2, "train", i, 2) for i in range(4)]
+    scenes += [sample_turntable(2, "train", i, 2) for i in range(6)]
+    views = pack(scenes)
+    everywhere = replace(views, frame=torch.tensor([-2.0, 2.0, -2.0, 2.0]).expand_as(views.frame))
+    tiled = render(views, 48, 2)
+    monkeypatch.setattr(
+        "lvmlite.data.sources.raycast._may_shade",
+        lambda views, size, depth, slot, count: torch.ones(
+            (len(depth), count, count, views.to_unit.shape[1]), dtype=torch.bool
+        ),
+    )
+    for name, values in render(everywhere, 48, 2).items():
+        assert torch.equal(values, tiled[name]), name
+
+
+def test_behind_and_beside_the_camera() -> None:
+    """What reaches behind the camera is drawn where it is in front; what is behind is not."""
+    wall = replace(still("box", (30.0, 3.0, 0.5)), camera_position=np.array([[25.0, 10.0, 2.0]]))
+    turned = np.array([[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]])  # looks along -x, beside the wall
+    along = render(pack([replace(wall, camera_rotation=turned)]), 32, 1)
+    assert (along["slot"] == 1).any()
+    assert along["depth"][0, 16, 31].item() == pytest.approx(1.5 / (0.5 * 31 / 32), rel=1e-3)
+    away = np.diag([-1.0, 1.0, -1.0])[None]
+    assert (render(pack([replace(wall, camera_rotation=away)]), 32, 1)["slot"] != 1).all()
+
+
+@pytest.mark.parametrize("ground", ["level", "creased", "none"])
+def test_grounds(ground: Literal["none", "creased", "level"]) -> None:
+    scene = replace(still("box", (0.1, 0.1, 0.1)), ground=ground, camera_position=np.array([[0.0, 1.0, 4.0]]))
+    texture, pattern = scene.texture.copy(), scene.pattern.copy()
+    texture[0], pattern[0] = TEXTURES.index("checker"), [[1, 0, 0.25], [0, 1, 0.25]]
+    out = render(pack([replace(scene, texture=texture, pattern=pattern, sky=np.array([[0.2] * 3, [0.8] * 3]))]), 64, 1)
+    assert ((out["slot"] == 0).any() and (out["slot"][0, -1] == 0).all()) == (ground != "none")
+    assert ((out["normals"] != 0).any(-1) == (out["slot"] != SKY)).all()
+    last = out["image"][0, -1].int().sum(-1)
+    if ground == "none":
+        rows = out["image"][0, :, 0, 0].int()
+        assert (rows.diff() <= 0).all()
+        assert rows[0] == pytest.approx(0.8 * 255, abs=5)
+        assert rows[-1] == pytest.approx(0.2 * 255, abs=5)
+        assert (last == last[0]).all()
+    else:
+        # Straight ahead, on z > 0.5, a level pattern alternates along z; a creased one is mapped along x alone.
+        ahead = out["image"][0, :, 32].int().sum(-1)[(out["slot"][0, :, 32] == 0) & (out["depth"][0, :, 32] < 3.5)]
+        assert len(ahead) > 10
+        assert (len(torch.unique(ahead // 30)) > 1) == (ground == "level")
+        assert len(torch.unique(last // 30)) > 1
+
+
 def test_shadow_is_darker_ground() -> None:
     """Taking away what casts a shadow changes the ground only by making it brighter."""
     scene = sample_scene(1, "train", 4, 1, 2, 2)
@@ -114,8 +187,9 @@ def test_shadow_is_darker_ground() -> None:
 
 def test_renderer_uses_only_exactly_rounded_operations() -> None:
     """The bit-identity above rests on this; see the top of raycast.py."""
+    scenes = [sample_scene(0, "train", 0), sample_figures(0, "train", 1), sample_turntable(0, "train", 2, 2)]
     with torch.profiler.profile() as profile:
-        render(pack([sample_scene(0, "train", i) for i in range(4)]), 16, 2)
+        render(pack(scenes), 16, 2)
     used = {event.name for event in profile.events() or [] if event.name.startswith("aten::")}
     inexact = {
         "sin",

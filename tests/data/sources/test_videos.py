@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,58 @@ def test_official_splits(save_video, read):
     root = save_video("train/a.mkv", 12).parents[1]
     save_video("test/b.mkv", 12)
     assert [s.split for s in read(videos(root, frame_step=2))[0]] == ["test", "train"]
+
+
+def test_a_clip_of_big_frames_is_shorter(save_video, read, same, monkeypatch):
+    monkeypatch.setattr("lvmlite.data.sources.videos.MAX_CLIP_BYTES", 7 * 48 * 64 * 3 + 1)
+    source = videos(save_video("a.mp4", 20), frame_step=1, max_clips=2)
+    samples, _ = read(source)
+    assert [(s.key, numbers(s)) for s in samples] == [
+        ("a.mp4#000000", list(range(7))),
+        ("a.mp4#000007", list(range(7, 14))),
+    ]
+    assert all(same(s, source.sample(s.key)) for s in samples)
+    with pytest.raises(KeyError):
+        source.sample("a.mp4#000014")
+
+
+def test_no_clip_is_held_while_the_next_is_read(save_video):
+    source = videos(save_video("a.mp4", 30), frame_step=1, clip_frames=10)
+    items = source.samples(source.parts()[0])
+    for _ in range(3):
+        picture = weakref.ref(next(items).frames[0]["image"])
+        assert picture() is None
+
+
+def test_max_samples_takes_files_by_name(save_video, read):
+    for i in range(6):
+        root = save_video(f"{i}.mkv", 4).parent
+    few = {s.group for s in read(videos(root, max_samples=2, frame_step=1))[0]}
+    more = {s.group for s in read(videos(root, max_samples=4, frame_step=1))[0]}
+    assert (len(few), len(more)) == (2, 4)
+    assert few < more
+
+
+def test_another_split_makes_another_part(save_video):
+    root = save_video("train/a.mkv", 4).parents[1]
+    alone = videos(root, val=0, test=0).parts()[0].stamp
+    assert videos(root, val=1, test=0).parts()[0].stamp != alone == videos(root, val=0, test=0).parts()[0].stamp
+
+
+def test_files_that_are_odd_but_not_wrong(save_video, read):
+    import av
+
+    path = save_video("still.mp4", 1)
+    with av.open(str(path.with_name("sound.mp4")), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        wave = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        wave.sample_rate, wave.pts = 16000, 0
+        container.mux(stream.encode(wave))
+        container.mux(stream.encode(None))
+    samples, rejects = read(videos(path.parent))
+    assert samples == []
+    assert {r.key: r.reason for r in rejects} == {
+        "sound.mp4": "no video stream",
+        "still.mp4#000000": "too short: fewer than 2 kept frames",
+    }
+    assert len(read(videos(path, min_frames=1))[0][0].frames) == 1

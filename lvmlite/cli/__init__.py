@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lvmlite import __version__
+from lvmlite.cli.base import command
+from lvmlite.cli.data import add_store_commands, inspect_store
 
 EPILOG = "Settings are dotted: lvmlite run quickstart seed=1 stages[0].train.steps=200"
 
@@ -27,14 +29,6 @@ def parser() -> argparse.ArgumentParser:
     add_recipe_commands(commands)
     add_model_commands(commands)
     return top
-
-
-def command(
-    group: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str | None = None
-) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=epilog)
-    made.set_defaults(run=run)
-    return made
 
 
 def takes_settings(made: argparse.ArgumentParser, dry_run: bool = False) -> None:
@@ -69,12 +63,10 @@ def add_recipe_commands(commands: Any) -> None:
 
     from_recipe(commands, "run", "", "everything a recipe names; finished steps are skipped")
     from_recipe(commands, "train", "model", "a recipe up to the trained model")
-    data = commands.add_parser("data", help="build and look at token stores")
+    data = commands.add_parser("data", help="build token stores, look at them, bring them in and out")
     stores = data.add_subparsers(metavar="COMMAND", required=True)
     from_recipe(stores, "build", "tokens", "a recipe up to its token store")
-    inspect = command(stores, "inspect", inspect_store, "what a store holds, and whether it is whole")
-    inspect.add_argument("store", help="a folder with a store.json")
-    inspect.add_argument("--verify", action="store_true", help="check every file against its checksum")
+    add_store_commands(stores)
     tokenizer = commands.add_parser("tokenizer", help="train tokenizers")
     from_recipe(
         tokenizer.add_subparsers(metavar="COMMAND", required=True), "train", "tokenizer", "a recipe up to its tokenizer"
@@ -166,32 +158,6 @@ def add_own_data(config: Any, images: str | None, videos: str | None) -> None:
         )
 
 
-def inspect_store(args: argparse.Namespace) -> None:
-    from lvmlite.data.build import read_rejects
-    from lvmlite.data.store import Store
-
-    store = Store.open(args.store)
-    info = store.info
-    print(f"{store.path}: {info.content}, {info.geometry['size']} px, {info.geometry['fit']}")
-    if info.content == "tokens":
-        print(f"  {store.n_tokens} tokens a picture, {info.codebook_size} codes, tokenizer {info.code_fingerprint}")
-    totals: dict[tuple[str, str, str], list[int]] = {}
-    for shard in info.shards:
-        entry = totals.setdefault((shard.source, shard.split, ", ".join(shard.columns)), [0, 0])
-        entry[0] += shard.n_samples
-        entry[1] += shard.n_frames
-    for (source, split, kinds), (samples, frames) in sorted(totals.items()):
-        print(f"  {source:<12} {split:<6} {samples:>8} samples {frames:>9} frames   {kinds}")
-    rejects = read_rejects(store.path)
-    for reason in sorted({r["reason"] for r in rejects}):
-        print(f"  rejected: {sum(r['reason'] == reason for r in rejects)} x {reason}")
-    if args.verify:
-        wrong = store.verify()
-        if wrong:
-            raise ValueError(f"{store.path}: {len(wrong)} files are not as written: {'; '.join(wrong[:3])}")
-        print("  every file matches its checksum")
-
-
 def complete(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -254,7 +220,7 @@ def show_info(args: argparse.Namespace) -> None:
         print(f"{path}: a model\n" + "\n".join(f"  {key}: {info.get(key)}" for key in keys))
         print(f"  kinds: {', '.join(info['kinds'])}\n  sources: {', '.join(info['sources'])}")
     elif (path / "store.json").exists():
-        inspect_store(argparse.Namespace(store=args.path, verify=False))
+        inspect_store(argparse.Namespace(store=args.path, verify=False, recipe=None, stage=None))
     elif (path / "steps.json").exists():
         steps = json.loads((path / "steps.json").read_text(encoding="utf-8"))
         print(f"{path}: a run\n" + "\n".join(f"  {s['step']:<20} {s['seconds']:>8.1f} s  {s['detail']}" for s in steps))

@@ -1,0 +1,244 @@
+"""The source `rgbd`: three layouts, frames that cannot be used, and normals of surfaces that are known."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lvmlite.data.sources.rgbd import Rgbd, RgbdConfig, normals_of_depth, read_intrinsics
+from lvmlite.images import Unreadable
+from lvmlite.sample import split_of
+
+SIZE = (24, 32)
+CAMERA = (120.0, 120.0, 15.5, 11.5)
+MATRIX = "120 0 15.5\n0 120 11.5\n0 0 1\n"
+
+
+def save(photo: Path, depth: Path | None, number: int, millimetres: int = 2000, size=SIZE) -> None:
+    """Photo number `number`, and a depth map whose first row is unknown."""
+    photo.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*SIZE, 3), 3 * number, np.uint8)).save(photo)
+    if depth is not None:
+        depth.parent.mkdir(parents=True, exist_ok=True)
+        stored = np.full(size, millimetres + number, np.uint16)
+        stored[0, :10], stored[0, 10:] = 0, 65535
+        Image.fromarray(stored).save(depth)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Two sequences as 7-Scenes lays them out."""
+    root = tmp_path / "scenes"
+    for run, n in (("run0", 5), ("run1", 2)):
+        for t in range(n):
+            save(root / run / f"frame-{t:06d}.color.png", root / run / f"frame-{t:06d}.depth.png", t)
+            (root / run / f"frame-{t:06d}.pose.txt").write_text("1 0 0 0\n" * 4)
+    return root
+
+
+def rgbd(path, **options) -> Rgbd:
+    return Rgbd(RgbdConfig(str(path), **options))
+
+
+def numbers(sample) -> list[int]:
+    return [round(int(frame["image"][0, 0, 0]) / 3) for frame in sample.frames]
+
+
+# --- layouts
+
+
+def test_seven_scenes(scenes, read, same):
+    source = rgbd(scenes, clip_frames=2, splits={"run0": "test"})
+    samples, rejects = read(source)
+    assert rejects == []
+    assert [(s.key, s.group, numbers(s)) for s in samples] == [
+        ("run0#000000", "run0", [0, 1]),
+        ("run0#000002", "run0", [2, 3]),
+        ("run0#000004", "run0", [4]),
+        ("run1#000000", "run1", [0, 1]),
+    ]
+    assert [s.split for s in samples] == ["test"] * 3 + [split_of("run1")]
+    assert (source.annotations, source.frame_step) == (("depth",), 1)
+    frame = samples[1].frames[1]
+    assert set(frame) == {"image", "depth"}
+    assert (frame["depth"][0] == 0).all()
+    np.testing.assert_allclose(frame["depth"][1:], 2.003)
+    assert frame["depth"].dtype == np.float32
+    for sample in samples:
+        assert same(sample, source.sample(sample.key))
+
+
+def test_every_second_frame_and_single_frames(scenes, read):
+    source = rgbd(scenes, clip_frames=1, frame_step=2)
+    samples, _ = read(source)
+    assert [(s.key, s.group, numbers(s)) for s in samples] == [
+        ("run0#000000", "run0", [0]),
+        ("run0#000002", "run0", [2]),
+        ("run0#000004", "run0", [4]),
+        ("run1#000000", "run1", [0]),
+    ]
+    assert source.frame_step == 2
+
+
+def test_tum_takes_the_nearest_depth_once(tmp_path, read):
+    root = tmp_path / "rgbd_dataset_freiburg1_xyz"
+    photos = (1.000, 1.033, 1.066, 1.200, 1.300)
+    depths = (0.995, 1.040, 1.045, 1.219, 1.325)
+    for kind, times in (("rgb", photos), ("depth", depths)):
+        lines = ["# color images", "# timestamp filename", *(f"{time:.3f} {kind}/{time:.3f}.png" for time in times)]
+        (root / kind).mkdir(parents=True)
+        (root / f"{kind}.txt").write_text("\n".join([*lines, f"9.0 {kind}/gone.png", ""]))
+    for i, (photo, depth) in enumerate(zip(photos, depths, strict=True)):
+        save(root / f"rgb/{photo:.3f}.png", root / f"depth/{depth:.3f}.png", i, 10000)
+    (sample,), rejects = read(rgbd(root))
+    assert sample.key == "rgbd_dataset_freiburg1_xyz#000000"
+    assert numbers(sample) == [0, 1, 3]
+    # 1.066 is 0.021 from 1.045, and 1.300 is 0.025 from 1.325; 5000 a metre
+    np.testing.assert_allclose([f["depth"][5, 5] for f in sample.frames], [2.0, 2.0002, 2.0006])
+    assert {r.key: r.reason for r in rejects} == {
+        "rgb/1.066.png": "partner is missing: depth",
+        "rgb/1.300.png": "partner is missing: depth",
+        "rgb/gone.png": "listed, but not there",
+        "depth/gone.png": "listed, but not there",
+    }
+
+
+def test_tum_gives_a_contested_depth_to_the_nearest(tmp_path, read):
+    (tmp_path / "rgb.txt").write_text("1.000 rgb/a.png\n1.010 rgb/b.png\n")
+    (tmp_path / "depth.txt").write_text("1.009 depth/x.png\n0.985 depth/y.png\n")
+    save(tmp_path / "rgb/a.png", tmp_path / "depth/x.png", 1, 5000)
+    save(tmp_path / "rgb/b.png", tmp_path / "depth/y.png", 2, 10000)
+    (sample,), rejects = read(rgbd(tmp_path))
+    assert rejects == []
+    assert numbers(sample) == [1, 2]
+    np.testing.assert_allclose([f["depth"][5, 5] for f in sample.frames], [2.0004, 1.0002])
+
+
+def test_scannet_scans_of_one_room_are_one_group(tmp_path, read):
+    for scene in ("scene0000_00", "scene0000_01"):
+        for t in (0, 20, 100):
+            save(tmp_path / scene / f"color/{t}.jpg", tmp_path / scene / f"depth/{t}.png", t // 10)
+        (tmp_path / scene / "intrinsic").mkdir()
+        (tmp_path / scene / "intrinsic/intrinsic_depth.txt").write_text("30 0 15.5 0\n0 30 11.5 0\n0 0 1 0\n0 0 0 1\n")
+    source = rgbd(tmp_path)
+    samples, _ = read(source)
+    assert [(s.key, s.group, numbers(s)) for s in samples] == [
+        ("scene0000_00#000000", "scene0000", [0, 2, 10]),
+        ("scene0000_01#000000", "scene0000", [0, 2, 10]),
+    ]
+    assert source.annotations == ("depth", "normals")
+
+
+def test_a_tar_is_read_in_place(scenes, tmp_path, read, same):
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(scenes, ".")
+    samples, rejects = read(rgbd(tmp_path / "all.tar"))
+    assert rejects == []
+    for sample, other in zip(samples, read(rgbd(scenes))[0], strict=True):
+        assert same(sample, other)
+
+
+# --- frames that cannot be used
+
+
+def test_bad_frames_are_left_out_and_listed(scenes, read, same):
+    (scenes / "run0/frame-000001.depth.png").unlink()
+    save(scenes / "run0/frame-000002.color.png", scenes / "run0/frame-000002.depth.png", 2, size=(24, 31))
+    (scenes / "run0/frame-000003.color.png").write_bytes(b"not a picture")
+    for t in range(2):
+        (scenes / f"run1/frame-{t:06d}.depth.png").write_bytes(b"")
+    source = rgbd(scenes)
+    samples, rejects = read(source)
+    assert [(s.key, numbers(s)) for s in samples] == [("run0#000000", [0, 4])]
+    assert [(r.key, r.reason) for r in rejects] == [
+        ("run0/frame-000001.color.png", "partner is missing: depth"),
+        ("run0/frame-000002.color.png", "depth and photo differ in size"),
+        ("run0/frame-000003.color.png", "not an image"),
+        ("run1/frame-000000.color.png", "empty file"),
+        ("run1/frame-000001.color.png", "empty file"),
+    ]
+    assert same(samples[0], source.sample("run0#000000"))
+    with pytest.raises(KeyError):
+        source.sample("run1#000000")
+
+
+def test_broken_intrinsics_are_listed_once(scenes, read):
+    (scenes / "intrinsics.txt").write_text("30 0 15.5 0 30 11.5")
+    source = rgbd(scenes)
+    samples, rejects = read(source)
+    assert source.annotations == ("depth",)
+    assert [(r.key, r.reason) for r in rejects] == [("intrinsics.txt", "intrinsics are no 3 x 3 matrix")]
+    assert "normals" not in samples[0].frames[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "tum"}, "no frame-000000.color.png, color/0.jpg or rgb.txt as of tum"),
+        ({"splits": {"run9": "test"}}, "splits: there is no sequence 'run9'; there is 'run0', 'run1'"),
+        ({"splits": {"run0": "dev"}}, "splits.run0: 'dev' is none of train, val, test"),
+        ({"fx": 30.0, "fy": 30.0}, "intrinsics: give all of fx, fy, cx and cy, or none"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(scenes, options, message):
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        rgbd(scenes, **options)
+
+
+# --- normals
+
+
+def plane(normal, distance: float) -> np.ndarray:
+    """Depth (24, 32) of the plane normal . p = -distance in camera axes (x right, y up, z towards the camera)."""
+    fx, fy, cx, cy = CAMERA
+    x, y = (np.arange(32) - cx) / fx, (cy - np.arange(24)[:, None]) / fy
+    return -distance / (normal[0] * x + normal[1] * y - normal[2])
+
+
+@pytest.mark.parametrize("towards", [(0, 0, 1), (0, 0.8, 0.6), (0.6, 0, 0.8), (-0.6, 0, 0.8), (0.3, -0.5, 0.81)])
+def test_normals_of_a_plane(towards):
+    normal = np.array(towards) / np.linalg.norm(towards)
+    found = normals_of_depth(plane(normal, 2.0).astype(np.float32), CAMERA)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=2e-3)
+
+
+def test_normals_do_not_cross_a_jump_and_need_depth():
+    wall, floor = np.array([0, 0, 1.0]), np.array([0, 0.8, 0.6])
+    depth = plane(wall, 4.0)
+    depth[:, 16:] = plane(floor, 1.5)[:, 16:]
+    depth[10, 5] = 0
+    depth[:9, :9] = 0
+    depth[2:4, 2:4] = 3.0  # too few neighbours to tell
+    found = normals_of_depth(depth.astype(np.float32), CAMERA)
+    unknown = (found == 0).all(axis=2)
+    assert unknown[10, 5]
+    assert unknown[:9, :9].all()
+    assert not unknown[12:].any()
+    np.testing.assert_allclose(found[12:, :16], np.broadcast_to(wall, (12, 16, 3)), atol=2e-3)
+    np.testing.assert_allclose(found[12:, 16:], np.broadcast_to(floor, (12, 16, 3)), atol=2e-3)
+
+
+def test_normals_come_with_intrinsics(scenes, read):
+    (scenes / "intrinsics.txt").write_text(MATRIX)
+    by_file = rgbd(scenes)
+    (scenes / "run1/intrinsics.txt").write_text("90 0 15.5\n0 90 11.5\n0 0 1\n")  # the nearer file wins
+    nearer = rgbd(scenes)
+    given = rgbd(scenes, fx=90.0, fy=90.0, cx=15.5, cy=11.5)
+    assert by_file.annotations == given.annotations == ("depth", "normals")
+    frames = [source.sample("run1#000000").frames[0] for source in (by_file, nearer, given)]
+    assert all(set(frame) == {"image", "depth", "normals"} for frame in frames)
+    np.testing.assert_array_equal(frames[1]["normals"], frames[2]["normals"])
+    np.testing.assert_allclose(frames[0]["normals"][1:, 5], np.tile([0, 0, 1], (23, 1)), atol=1e-6)
+    assert (frames[0]["normals"][0] == 0).all()
+
+
+def test_intrinsics():
+    assert read_intrinsics(MATRIX.encode()) == CAMERA
+    for text in (b"", b"1 2 3", b"x" * 9, b"nan " * 9, b"0 " * 9, "\u00e9".encode()):
+        with pytest.raises(Unreadable, match="intrinsics are no 3 x 3 matrix"):
+            read_intrinsics(text)
