@@ -117,10 +117,10 @@ def try_source(source: Source, config: Any, work: Work) -> tuple[int, float, flo
     begun, drawn, tried = time.perf_counter(), 0, 0
     for sample in itertools.islice((s for part in parts for s in source.samples(part)), TRIED):
         tried += 1
-        if isinstance(sample, Reject):
+        if isinstance(sample, Reject) or len(sample.frames) == 0:
             continue
         try:
-            mine = available_kinds(sample.frames[0] if len(sample.frames) else (), tasks)
+            mine = available_kinds(sample.frames[0], tasks)
             drawn += sum(len(rows) for rows in draw_sample(sample, mine, data.geometry, 0).values())
         except Unreadable:
             continue

@@ -203,3 +203,93 @@ def test_a_tokenizer_that_is_there_is_used_and_told_apart(run: Path, tmp_path: P
     assert [step["step"] for step in tiny(tmp_path / "run", *words).run("tokens") if not step["skipped"]] == ["tokens"]
     with pytest.raises(ValueError, match="nowhere"):
         tiny(tmp_path / "run", "tokenizer.path=/nowhere")
+
+
+# --- kinds that join, pixels that are not kept, stores from elsewhere
+
+
+def columns(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every column of the stores of a run: inode and time of change."""
+    found = ((p, p.stat()) for name in ("pixels", "tokens") for p in (folder / name).rglob("*.npy"))
+    return {str(p.relative_to(folder)): (stat.st_ino, stat.st_mtime_ns) for p, stat in found}
+
+
+def test_a_kind_that_joins_is_drawn_and_encoded_alone(run: Path, tmp_path: Path) -> None:
+    """The tokenizer, whose pictures do not name it, stays; what was trained on the tokens is not replaced unasked."""
+    out, words = tmp_path / "run", ["data.kinds.lines={task: edges}"]
+    shutil.copytree(run, out)
+    before = columns(out)
+    done = {step["step"]: step["skipped"] for step in tiny(out, *words).run("tokens")}
+    assert done == {"pixels": False, "tokenizer": True, "tokens": False}
+    after = columns(out)
+    assert {name.rpartition("/")[2] for name in after if after[name] != before.get(name)} == {"lines.npy"}
+    assert before.keys() <= after.keys()
+    with pytest.raises(ValueError, match=r"stages/single: trained by another recipe"):
+        tiny(out, *words).run()
+    tiny(tmp_path / "anew", *words).run("tokens")
+    for name in after:
+        assert sha256(out / name) == sha256(tmp_path / "anew" / name), name
+    with pytest.raises(ValueError, match=r"tokenizer: trained by another recipe .*grey"):
+        tiny(out, "data.kinds.grey.task=edges").run()
+
+
+def test_a_run_that_keeps_no_pixels_has_the_same_tokens_and_trains_alike(run: Path, tmp_path: Path) -> None:
+    words = [f"tokenizer.path={run / 'tokenizer/final'}", "data.pixels=false", "evaluate=[]"]
+    pipeline = tiny(tmp_path / "run", *words)
+    assert "tokens" in "\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo())))
+    assert [step["step"] for step in pipeline.run()] == [
+        "tokens", "stage single", "stage sequences", "model", "report",
+    ]  # fmt: skip
+    assert not (tmp_path / "run/pixels").exists()
+    theirs = {name: digest for name, digest in weights(run).items() if name.startswith(("tokens", "model"))}
+    tokens = {str(f.relative_to(tmp_path / "run")): sha256(f) for f in (tmp_path / "run/tokens").glob("*/*.npy")}
+    assert {name: sha256(tmp_path / "run" / name) for name in theirs} == theirs
+    assert tokens.items() <= theirs.items()
+    assert all(step["skipped"] for step in tiny(tmp_path / "run", *words).run())
+
+
+def test_stores_from_elsewhere_are_read_with_the_own(run: Path, tmp_path: Path) -> None:
+    path, store = f"tokenizer.path={run / 'tokenizer/final'}", f"data.stores=[{run / 'tokens'}]"
+    clips = "{source: world, name: more, train: 4, val: 1, test: 1, frames: 4, size: 32, supersample: 1}"
+    words = [path, store, f"data.sources=[{clips}]", "data.only={more: []}", "data.pixels=false", "evaluate=[]"]
+    done = tiny(tmp_path / "both", *words).run("model")
+    assert [step["step"] for step in done] == ["tokens", "stage single", "stage sequences", "model"]
+    info = json.loads((tmp_path / "both/model/lvmlite.json").read_text())
+    assert set(info["sources"]) == {"more", "world", "clips"}
+    assert set(info["kinds"]) == {"seg", "depth", "grey"}
+    # none of its own: no step draws, and without the tokenizer's folder no model folder is written
+    bare = [store, "data.sources=[]", "data.only={}", "data.kinds={}", "evaluate=[]"]
+    assert [s["step"] for s in tiny(tmp_path / "bare", *bare).run()] == ["stage single", "stage sequences"]
+    assert [s.name for s in tiny(tmp_path / "bare", path, *bare).steps][2:] == ["model", "report"]
+    lines = "\n".join(estimate_lines(estimate((new := tiny(tmp_path / "new", *bare)).work, new.todo())))
+    assert "6 steps of 4 x 64" in lines
+
+
+def test_stores_that_cannot_be_read_together_are_one_line_before_any_work(run: Path, tmp_path: Path) -> None:
+    path = f"tokenizer.path={run / 'tokenizer/final'}"
+    other = tmp_path / "other"
+    shutil.copytree(run / "tokens", other)
+    info = json.loads((other / "store.json").read_text())
+    (other / "store.json").write_text(json.dumps(info | {"code_fingerprint": "another"}))
+    for words, said in (
+        ([path, f"data.stores=[{other}]"], "its tokens were written by another tokenizer"),
+        ([path, f"data.stores=[{run / 'tokens'}, {other}]"], "its tokens were written by another tokenizer"),
+        ([path, f"data.stores=[{run / 'pixels'}]"], "holds pixels, tokens are needed"),
+        ([path, f"data.stores=[{tmp_path / 'none'}]"], "not a finished store"),
+        ([path, f"data.stores=[{run / 'tokens'}]", "model.max_seq_len=63"], "64 positions, model.max_seq_len is 63"),
+        ([f"data.stores=[{run / 'tokens'}]"], "name its folder in tokenizer.path"),
+        (["data.pixels=false", "evaluate=[]"], "data.pixels is false, but a tokenizer is trained"),
+        ([path, "data.pixels=false"], "evaluate reads pixels, but data.pixels is false"),
+        (["data.sources=[]", "data.only={}"], "sources is empty"),
+        (["data.sources=[]", "data.only={}", f"data.stores=[{run / 'tokens'}]"], "evaluate reads pixels, but data.so"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            tiny(tmp_path / "run", *words)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_may_stand_below_a_root(tmp_path: Path) -> None:
+    source = "{source: photos, path: '${data.root}/photos'}"
+    config = load_recipe(RECIPE, [f"data.sources[2]={source}", f"data.root={tmp_path}"])
+    assert config.data.sources[2].path == f"{tmp_path}/photos"

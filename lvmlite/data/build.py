@@ -124,9 +124,10 @@ def build_pixels(
         before = sum(record.n_pictures for record in records.values() if record)
         meter = Meter(progress, before, items=sum(len(job.part.items) for job in todo))
         n = len(jobs) - len(todo)
+        meter.show(before, f"{n} of {len(jobs)} parts")
         for job, record in run_jobs(drawing, todo, workers, meter.follow):
             records[job.name], n = record, n + 1
-            meter.show(meter.done, f"part {n} of {len(jobs)}")
+            meter.show(meter.done, f"{n} of {len(jobs)} parts")
         about = {source.name: source.about() for source in sources}
         return conclude(out, jobs, records, StoreInfo("pixels", asdict(geometry), dict(kind_settings), about))
 
@@ -257,13 +258,10 @@ def encode_sources(
         meter.before = meter.done = sum(record.n_pictures for record in records.values() if record)
         meter.items = sum(len(job.part.items) for job in todo)
         n = len(jobs) - len(todo)
+        meter.show(meter.done, f"{n} of {len(jobs)} parts")
         for job, drawn in run_jobs(drawing, todo, workers, meter.watch):
-            n += 1
-            meter.show(meter.done, f"part {n} of {len(jobs)}")
-            records[job.name] = encode(job, job.old, drawn)
+            records[job.name], n = encode(job, job.old, drawn), n + 1
+            meter.show(meter.done, f"{n} of {len(jobs)} parts")
             shutil.rmtree(drawn.folder, ignore_errors=True)
         about = {source.name: source.about() for source in sources}
-        store = conclude(out, jobs, records, encoder.store_info(asdict(geometry), dict(kind_settings), about))
-        meter.total = meter.done
-        meter.show(meter.done, "done")
-    return store
+        return conclude(out, jobs, records, encoder.store_info(asdict(geometry), dict(kind_settings), about))

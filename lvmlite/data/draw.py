@@ -61,8 +61,11 @@ class Tally:
     """Pictures drawn and items gone through, counted in this process or, shared, in all workers."""
 
     def __init__(self, shared: bool = False, tell: Callable[[], None] | None = None) -> None:
-        self.counts: Any = multiprocessing.get_context("spawn").Array("q", 2) if shared else [0, 0]
-        self.lock: AbstractContextManager[Any] = self.counts.get_lock() if shared else nullcontext()
+        self.counts: Any = [0, 0]
+        self.lock: AbstractContextManager[Any] = nullcontext()
+        if shared:
+            self.counts = multiprocessing.get_context("spawn").Array("q", 2)
+            self.lock = self.counts.get_lock()
         self.tell = tell
 
     def add(self, pictures: int, items: int) -> None:

@@ -11,7 +11,8 @@ In: rows of pictures or tokens. Out: arrays by (shard, kind, variant), opened wi
     parts/<part>.json      what build.py has finished, so that a killed build goes on there
     rejects.jsonl          input that gave no sample, and why
 
-A shard is homogeneous: one source, one split, one set of kinds. TokenStore and PixelStore differ only in `content`.
+A shard is homogeneous: one source, one split, one set of native annotations, so one set of kinds. TokenStore and
+PixelStore differ only in `content`.
 """
 
 from __future__ import annotations

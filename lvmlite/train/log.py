@@ -60,23 +60,22 @@ class Progress:
         self.task: Any = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             columns = [
-                TextColumn("{task.description:<22}"),
-                BarColumn(24),
-                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.description:<20}"),
+                BarColumn(12),
+                TextColumn("{task.completed}{task.fields[of]}"),
             ]
             self.bar = Bar(
                 *columns,
-                TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
+                TextColumn("left  {task.fields[text]}"),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task(title, total=total or None, text="")
+            self.task = self.bar.add_task(title, total=total or None, of="", rate="", text="")
             self.bar.start()
 
     def update(self, done: int, text: str = "", total: int = 0) -> None:
@@ -87,8 +86,9 @@ class Progress:
         now = time.monotonic()
         rate = (done - self.first) / (now - self.begun) if now > self.begun else 0.0
         if self.bar is not None:
-            said = f"{rate:.3g} {self.unit}/s  {text}"
-            self.bar.update(self.task, completed=done, total=self.total or None, text=said)
+            of = f"/{self.total}" if self.total else ""
+            said = f"{rate:.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
+            self.bar.update(self.task, completed=done, total=self.total or None, of=of, rate=said, text=text)
         elif not self.quiet and now - self.told > 15:
             self.told = now
             left = f", {(self.total - done) / rate:.0f} s left" if rate > 0 and self.total else ""

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from lvmlite.data import draw, encode, parts
-from lvmlite.data.build import build_pixels, build_tokens, read_rejects, stable_rng
+from lvmlite.data.build import build_pixels, build_tokens, encode_sources, read_rejects, stable_rng
 from lvmlite.data.sources.photos import Photos, PhotosConfig
 from lvmlite.data.sources.world import World, WorldConfig
 from lvmlite.data.store import Store
@@ -487,16 +487,23 @@ def test_progress_counts_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     pixels = build_pixels([toy(2)], KINDS, SETTINGS, GEOMETRY, tmp_path / "pixels", progress=lambda *x: said.append(x))
     each = 6  # a photo, 3 labels and 2 noises
     drawn = [(n * each, 8 * each) for n in range(1, 9)]
-    assert [x[:2] for x in said] == [*drawn[:4], drawn[3], *drawn[4:], drawn[7]]
-    assert [what for *_, what in said] == [""] * 4 + ["part 1 of 2"] * 5 + ["part 2 of 2"]
+    assert [x[:2] for x in said] == [(0, 0), *drawn[:4], drawn[3], *drawn[4:], drawn[7]]
+    assert [what for *_, what in said] == ["0 of 2 parts"] * 5 + ["1 of 2 parts"] * 5 + ["2 of 2 parts"]
     said.clear()
     build_tokens(pixels, ToyTokenizer(), tmp_path / "tokens", progress=lambda *x: said.append(x))
     assert {total for _, total, _ in said} == {48}
     assert [done for done, *_ in said] == [*range(4, 25, 4), 24, *range(28, 49, 4), 48]
     said.clear()
-    source = toy(3)
-    build_pixels([source], KINDS, SETTINGS, GEOMETRY, tmp_path / "pixels", progress=lambda *x: said.append(x))
-    assert said[0][:2] == (54, 72)  # two parts were there
+    shutil.rmtree(pixels.shards[0].folder)
+    build_pixels([toy(2)], KINDS, SETTINGS, GEOMETRY, tmp_path / "pixels", progress=lambda *x: said.append(x))
+    assert [x[:2] for x in said] == [(24, 0), *drawn[4:], drawn[7]]
+    said.clear()
+    shutil.rmtree(tmp_path / "tokens")
+    sources = [toy(2)]
+    encode_sources(
+        sources, KINDS, SETTINGS, GEOMETRY, ToyTokenizer(), tmp_path / "tokens", progress=lambda *x: said.append(x)
+    )
+    assert said[-1] == (48, 48, "2 of 2 parts")
 
 
 def test_progress_moves_while_workers_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def read_list(files: Files, name: str) -> list[str]:
     except (Unreadable, UnicodeDecodeError) as error:
         raise ValueError(f"{files.path}: {name}: cannot be read as a list of videos") from error
     first = [line.split()[0] for line in lines if line.strip()]
-    return list(dict.fromkeys(word.split("/")[-2] if "/" in word else word for word in first))
+    return list(dict.fromkeys(word.split("/")[-2] or word if "/" in word else word for word in first))
 
 
 def only_masked(video: Video, rejects: list[Reject]) -> Video | None:

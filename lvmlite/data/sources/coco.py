@@ -131,12 +131,13 @@ class Coco(Listed):
             folder = arrangement.images.removeprefix(self.root) or "."
             reader.rejects.append(Reject(folder, f"photos that no annotation file lists: {others}"))
         for number, draft in sorted(drafts.items()):
-            image, mask = f"{arrangement.images}{draft.file_name}", draft.mask and f"{arrangement.masks}{draft.mask}"
+            image = f"{arrangement.images}{draft.file_name}"
+            mask = None if draft.mask is None else f"{arrangement.masks}{draft.mask}"
             key, group = image.removeprefix(self.root), f"{number:012d}"
             fault = draft.fault
             if image not in self.files:
                 fault = "photo is missing"
-            elif mask and mask not in self.files:
+            elif mask is not None and mask not in self.files:
                 fault = fault or "mask is missing"
             if fault:
                 reader.rejects.append(Reject(key, fault))

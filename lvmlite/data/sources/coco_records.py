@@ -80,7 +80,8 @@ class Reader:
         for row in rows(document, "images", {"id": int, "file_name": str, "height": int, "width": int}, where):
             draft = drafts.setdefault(row["id"], Draft(row["file_name"], (row["height"], row["width"])))
             if draft.file_name != row["file_name"]:
-                raise ValueError(f"{where}: photo id {row['id']} is two files, {draft.file_name}, {row['file_name']}")
+                two = f"{draft.file_name!r:.60}, {row['file_name']!r:.60}"
+                raise ValueError(f"{where}: photo id {row['id']} is two files, {two}")
             listed[row["id"]] = draft
             if kind == "instances":
                 draft.objects = draft.objects or []
@@ -178,4 +179,4 @@ def area_of(row: Mapping[str, Any]) -> float:
     area, bbox = numbers([row.get("area")]), numbers(row.get("bbox"))
     if area is not None:
         return float(area[0])
-    return float(bbox[2] * bbox[3]) if bbox is not None and len(bbox) == 4 else 0.0
+    return float(bbox[2]) * float(bbox[3]) if bbox is not None and len(bbox) == 4 else 0.0

@@ -13,18 +13,14 @@ import posixpath
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
-from pathlib import Path
 from typing import Annotated, Any
 
-from lvmlite.data.sources.base import LazyFrames, Reject, Source
-from lvmlite.data.sources.files import SPLIT_FOLDERS, Folder, Layout
+from lvmlite.data.sources.base import LazyFrames, Source
+from lvmlite.data.sources.files import SPLIT_FOLDERS, Layout, list_files
 from lvmlite.data.sources.maps import READABLE, MapsConfig, check_size
 from lvmlite.images import decode, shrink
 from lvmlite.recipe import Range
 from lvmlite.sample import Sample, split_of
-
-MAX_FILES = 1_000_000  # of one pattern: a slip of the keyboard is no year of listing
 
 
 @dataclass(frozen=True)
@@ -106,54 +102,6 @@ class PackedFrame(LazyFrames):
                 frame[annotation] = self.config.read_map(annotation, data)
                 check_size(frame[annotation], frame["image"], annotation)
         return frame
-
-
-def list_files(path: str, suffixes: Collection[str], what: str) -> tuple[dict[str, Path], list[Reject]]:
-    """Name -> path of every packed file, in a fixed order, and what was passed over.
-
-    Names are relative to the folder, or to the part of the pattern before the first brace.
-
-    Raises:
-        ValueError: none is there.
-    """
-    root = Path(path).expanduser()
-    rejects: list[Reject] = []
-    if root.is_dir():
-        folder = Folder(root, suffixes)
-        found, rejects = {name: folder.open(name) for name in folder.names}, folder.rejects
-    elif root.is_file():
-        found = {root.name: root}
-    elif "{" in path:
-        base = posixpath.dirname(path.partition("{")[0])
-        paths = {name: Path(base).expanduser() / name for name in expand(path[len(base) :].lstrip("/"))}
-        found = {name: file for name, file in paths.items() if file.is_file()}
-        rejects = [Reject(name, "no such file") for name in paths if name not in found]
-    else:
-        raise ValueError(f"{path}: no such file or folder; give a folder, a file or a pattern of {what}")
-    if not found:
-        raise ValueError(f"{path}: no {what} found (looked for {', '.join(sorted(suffixes))})")
-    return found, rejects
-
-
-def expand(pattern: str) -> list[str]:
-    """``"{train,val}/{08..10}.tar"`` -> "train/08.tar", "train/09.tar", ... Ranges keep the zeros of their first end.
-
-    Raises:
-        ValueError: more than `MAX_FILES` names.
-    """
-    pieces: list[Sequence[str]] = []
-    for piece in re.split(r"(\{[^{}]*\})", pattern):
-        ends = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", piece)
-        if ends:
-            numbers = range(int(ends[1]), int(ends[2]) + 1)
-            if len(numbers) > MAX_FILES:
-                raise ValueError(f"{pattern}: {piece} is more than {MAX_FILES} files")
-            pieces.append([f"{i:0{len(ends[1])}d}" for i in numbers])
-        else:
-            pieces.append(piece[1:-1].split(",") if piece.startswith("{") else [piece])
-    if prod(map(len, pieces)) > MAX_FILES:
-        raise ValueError(f"{pattern}: more than {MAX_FILES} files")
-    return list(dict.fromkeys(map("".join, itertools.product(*pieces))))
 
 
 def official_splits(names: Sequence[str]) -> dict[str, str | None]:

@@ -10,9 +10,11 @@ A name is a POSIX path relative to the root, in valid Unicode, and is part of a 
 from __future__ import annotations
 
 import io
+import itertools
 import lzma
 import os
 import posixpath
+import re
 import stat
 import tarfile
 import zipfile
@@ -20,6 +22,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ ARCHIVE_ERRORS = (
     *(OSError, EOFError, ValueError, NotImplementedError, RuntimeError),
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+MAX_FILES = 1_000_000  # of one pattern: a slip of the keyboard is no year of listing
 NOT_A_FILE = "not a regular file in the archive"
 SPLIT_FOLDERS = {
     **{"train": "train", "training": "train"},
@@ -289,6 +293,54 @@ def find_files(path: str, suffixes: Collection[str], what: str) -> Files:
     if not files.names:
         raise ValueError(f"{path}: no {what} found (looked for {', '.join(sorted(suffixes))})")
     return files
+
+
+def list_files(path: str, suffixes: Collection[str], what: str) -> tuple[dict[str, Path], list[Reject]]:
+    """Name -> path of the files of a folder, of one file or of a pattern, in a fixed order, and what was passed over.
+
+    Names are relative to the folder, or to the part of the pattern before the first brace.
+
+    Raises:
+        ValueError: none is there.
+    """
+    root = Path(path).expanduser()
+    rejects: list[Reject] = []
+    if root.is_dir():
+        folder = Folder(root, suffixes)
+        found, rejects = {name: folder.open(name) for name in folder.names}, folder.rejects
+    elif root.is_file():
+        found = {root.name: root}
+    elif "{" in path:
+        base = posixpath.dirname(path.partition("{")[0])
+        paths = {name: Path(base).expanduser() / name for name in expand(path[len(base) :].lstrip("/"))}
+        found = {name: file for name, file in paths.items() if file.is_file()}
+        rejects = [Reject(name, "no such file") for name in paths if name not in found]
+    else:
+        raise ValueError(f"{path}: no such file or folder; give a folder, a file or a pattern of {what}")
+    if not found:
+        raise ValueError(f"{path}: no {what} found (looked for {', '.join(sorted(suffixes))})")
+    return found, rejects
+
+
+def expand(pattern: str) -> list[str]:
+    """``"{train,val}/{08..10}.tar"`` -> "train/08.tar", "train/09.tar", ... Ranges keep the zeros of their first end.
+
+    Raises:
+        ValueError: more than `MAX_FILES` names.
+    """
+    pieces: list[Sequence[str]] = []
+    for piece in re.split(r"(\{[^{}]*\})", pattern):
+        ends = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", piece)
+        if ends:
+            numbers = range(int(ends[1]), int(ends[2]) + 1)
+            if len(numbers) > MAX_FILES:
+                raise ValueError(f"{pattern}: {piece} is more than {MAX_FILES} files")
+            pieces.append([f"{i:0{len(ends[1])}d}" for i in numbers])
+        else:
+            pieces.append(piece[1:-1].split(",") if piece.startswith("{") else [piece])
+    if prod(map(len, pieces)) > MAX_FILES:
+        raise ValueError(f"{pattern}: more than {MAX_FILES} files")
+    return list(dict.fromkeys(map("".join, itertools.product(*pieces))))
 
 
 class Layout:

@@ -100,9 +100,15 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
 
 
 def of_type(value: Any, kind: type[T], where: str) -> T:
-    """The value, if it is of the type (True is no number). Raises ValueError naming the place."""
+    """The value, if it is of the type (True is no number; half a surrogate pair no text, as it has no bytes).
+
+    Raises:
+        ValueError: in one line that names the place.
+    """
     if type(value) is not kind:
         raise ValueError(f"{where}: expected {EXPECTED[kind]}, found {named(value)}")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{where}: expected {EXPECTED[kind]}, found one that is not valid Unicode")
     return value
 
 

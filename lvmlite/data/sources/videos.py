@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from lvmlite.data.sources.base import Part, Reject, Source, chosen_of, parts_of
-from lvmlite.data.sources.files import Folder, Layout
+from lvmlite.data.sources.files import Layout, list_files
 from lvmlite.images import Unreadable, VideoReader, shrink
 from lvmlite.recipe import Range
 from lvmlite.sample import Sample, split_of
@@ -36,7 +36,7 @@ MAX_CLIP_BYTES = 400 * 2**20
 class ClipsConfig:
     """How sources of videos cut clips.
 
-    path: a folder (searched through) or one file.
+    path: a folder (searched through), one file, or a pattern with {000..012} or {a,b}.
     frame_step: of so many frames one is kept. LVM reads videos at strides 10, 20 and 30, in the video's own frames:
         those must be multiples of this.
     clip_frames: at most so many kept frames a clip; a longer video gives several, one after the other.
@@ -140,17 +140,7 @@ class Videos(Clips):
 
     def __init__(self, config: VideosConfig, seed: int = 0) -> None:
         """Raises: ValueError, in one line, if there is no video at `config.path`."""
-        path = Path(config.path).expanduser()
-        rejects: list[Reject] = []
-        if path.is_dir():
-            folder = Folder(path, SUFFIXES)
-            paths, rejects = {name: folder.open(name) for name in folder.names}, folder.rejects
-        elif path.is_file():
-            paths = {path.name: path}
-        else:
-            raise ValueError(f"{config.path}: no such file or folder; give a video or a folder of videos")
-        if not paths:
-            raise ValueError(f"{config.path}: no videos found (looked for {', '.join(sorted(SUFFIXES))})")
+        paths, rejects = list_files(config.path, SUFFIXES, "videos")
         layout = Layout(list(paths))
         videos = {}
         for name, file in paths.items():

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.base import Reject, Source
 from lvmlite.sample import Sample
+
+from .layouts import pictures
 
 
 @pytest.fixture
@@ -18,33 +19,17 @@ def save_photo(tmp_path: Path) -> Callable[..., Path]:
     """save_photo("a/b.png", 3): picture number 3, 40 x 60, different for each number."""
 
     def save(name: str, number: int = 0, size: tuple[int, int] = (40, 60)) -> Path:
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(path)
-        return path
+        return pictures.save(tmp_path / "photos" / name, pictures.picture(number, size))
 
     return save
 
 
 @pytest.fixture
 def save_video(tmp_path: Path) -> Callable[..., Path]:
-    """save_video("a.mp4", 60): frame i is grey 4 i; its index comes first, so that a prefix can be read."""
-    import av
+    """save_video("a.mp4", 60): see `pictures.save_video`."""
 
     def save(name: str, n: int = 60) -> Path:
-        path = tmp_path / "videos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
-        with av.open(str(path), "w", options=options) as container:
-            stream = container.add_stream("libx264", rate=25)
-            stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 10
-            for i in range(n):
-                picture = np.full((48, 64, 3), 4 * i % 256, np.uint8)
-                picture[24:] = np.random.default_rng(i).integers(100, 160, (24, 64, 1))
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-            container.mux(stream.encode(None))
-        return path
+        return pictures.save_video(tmp_path / "videos" / name, n)
 
     return save
 

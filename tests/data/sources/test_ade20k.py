@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.ade20k import Ade20k, Ade20kConfig
 from lvmlite.images import decode
 from lvmlite.sample import split_of
 
-SHAPE = (12, 16)
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-def photo(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (*SHAPE, 3))
+from .layouts import ade20k
+from .layouts.ade20k import SHAPE
+from .layouts.pictures import picture, save
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Three photos for training, one for validation."""
-    root = tmp_path / "ADEChallengeData2016"
-    lines = []
-    for folder, word, numbers in (("training", "train", (1, 2, 3)), ("validation", "val", (1,))):
-        for i in numbers:
-            stem = f"ADE_{word}_{i:08d}"
-            save(root / f"images/{folder}/{stem}.jpg", photo(i))
-            save(root / f"annotations/{folder}/{stem}.png", np.arange(192).reshape(SHAPE) % 151)
-            lines.append(f"{stem} {'airport terminal' if i == 1 else 'street'}")
-    (root / "sceneCategories.txt").write_text("\n".join(lines[:-2] + lines[-1:]))
-    rows = "".join(f"{i}\t0.1\t5\t5\tclass{i}, other name\n" for i in range(1, 151))
-    (root / "objectInfo150.txt").write_text("Idx\tRatio\tTrain\tVal\tName\n" + rows)
-    return root
+    return ade20k.write(tmp_path / "ADEChallengeData2016")
 
 
 def ade(root, **options) -> Ade20k:
@@ -63,21 +39,12 @@ def test_the_official_layout(root, read):
         frame = s.frames[0]
         assert np.array_equal(frame["image"], decode(root / s.key))
         assert frame["classes"].dtype == np.uint8
-        assert np.array_equal(frame["classes"], np.arange(192).reshape(SHAPE) % 151)
+        assert np.array_equal(frame["classes"], ade20k.CLASSES)
 
 
 def test_the_validation_set_as_val(root, read):
     assert [s.split for s in read(ade(root, val_as="val", val=1.0))[0]] == ["train"] * 3 + ["val"]
     assert [s.split for s in read(ade(root, val=1.0))[0]] == ["val"] * 3 + ["test"]
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_archives_and_pickled_sources_give_the_same(root, read, same, tmp_path, kind):
-    packed = shutil.make_archive(str(tmp_path / "packed"), kind, root.parent, root.name)
-    samples = read(ade(root))[0]
-    elsewhere = pickle.loads(pickle.dumps(ade(packed)))
-    assert len(samples) == 4
-    assert all(same(a, elsewhere.sample(a.key)) for a in samples)
 
 
 def test_partners_that_are_missing(root, read):
@@ -100,7 +67,7 @@ def test_partners_that_are_missing(root, read):
     [
         (np.full(SHAPE, 151), "map with unknown ids"),
         (np.zeros((5, 5)), "map and photo differ in size"),
-        (photo(0), "not a map of ids"),
+        (picture(0, SHAPE), "not a map of ids"),
     ],
 )
 def test_maps_that_cannot_be_used(root, pixels, reason):

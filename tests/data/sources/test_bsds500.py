@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.io import savemat
 
 from lvmlite.data.sources.bsds500 import Bsds500, Bsds500Config, read_truth
 from lvmlite.images import Unreadable
 
-SIZE = (20, 30)
-
-
-def drawing(column: int, kind=np.uint8, size=SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Regions and boundaries of an annotator who saw one upright line."""
-    regions = np.ones(size, np.uint16)
-    regions[:, column:] = 2
-    boundaries = np.zeros(size, kind)
-    boundaries[:, column] = 1
-    return regions, boundaries
-
-
-def mat(*people, compress=True, **others) -> bytes:
-    """groundTruth: a cell array (1, n) of structs (1, 1) with Segmentation and Boundaries."""
-    cells = np.empty((1, len(people)), object)
-    for i, (regions, boundaries) in enumerate(people):
-        person = np.empty((1, 1), [("Segmentation", object), ("Boundaries", object)])
-        person[0, 0] = (regions, boundaries)
-        cells[0, i] = person
-    out = io.BytesIO()
-    savemat(out, {"groundTruth": cells, **others} if people else others, do_compression=compress)
-    return out.getvalue()
+from .layouts import bsds500
+from .layouts.bsds500 import SIZE, drawing, mat
 
 
 @pytest.fixture
 def root(tmp_path):
-    data = tmp_path / "BSR" / "BSDS500" / "data"
-    for number, split in enumerate(("train", "val", "test")):
-        for folder in ("images", "groundTruth"):
-            (data / folder / split).mkdir(parents=True)
-        Image.fromarray(np.full((*SIZE, 3), 40 * number, np.uint8)).save(data / f"images/{split}/10{number}.jpg")
-        people = [drawing(5), drawing(5, bool), drawing(9), drawing(9 + number)]
-        (data / f"groundTruth/{split}/10{number}.mat").write_bytes(mat(*people))
-    return tmp_path / "BSR"
+    return bsds500.write(tmp_path / "BSR")
 
 
 def source(path, **options) -> Bsds500:

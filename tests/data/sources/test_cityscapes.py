@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.cityscapes import CLASSES, LABEL_IDS, Cityscapes, CityscapesConfig
 from lvmlite.images import decode
 from lvmlite.sample import split_of
 
-SHAPE = (8, 16)
+from .layouts import cityscapes
+from .layouts.cityscapes import SHAPE, STEMS, instances, labels
+from .layouts.pictures import picture, save
+
 # The benchmark's own table, label id: trainId, of all labels (cityscapesScripts, labels.py).
 TRAIN_IDS = {
     **{7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13},
     **{27: 14, 28: 15, 31: 16, 32: 17, 33: 18},
 }
 NAMES = {7: "road", 17: "pole", 23: "sky", 24: "person", 26: "car", 33: "bicycle"}
-STEMS = {
-    "train": ["aachen/aachen_000000_000019", "aachen/aachen_000000_000020", "ulm/ulm_000001_000019"],
-    "val": ["lindau/lindau_000000_000019"],
-    "test": ["berlin/berlin_000000_000019"],
-}
-
-
-def save(path: Path, pixels: np.ndarray, dtype: type = np.uint8) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(dtype)).save(path)
-
-
-def labels() -> np.ndarray:
-    return np.arange(128).reshape(SHAPE) % 34
-
-
-def instances() -> np.ndarray:
-    """Two cars, a caravan, a rider who is counted from 0, a group of persons, and road."""
-    ids = np.full(SHAPE, 7)
-    ids[0, :4], ids[0, 4:8], ids[1, :4], ids[2, :4], ids[3, :4], ids[4, :4] = 26000, 26007, 29000, 25000, 24, 0
-    return ids
 
 
 @pytest.fixture
 def root(tmp_path):
-    root = tmp_path / "cityscapes"
-    for split, stems in STEMS.items():
-        for i, stem in enumerate(stems):
-            pixels = np.random.default_rng(i).integers(0, 256, (*SHAPE, 3))
-            save(root / f"leftImg8bit/{split}/{stem}_leftImg8bit.png", pixels)
-            save(root / f"gtFine/{split}/{stem}_gtFine_labelIds.png", labels())
-            save(root / f"gtFine/{split}/{stem}_gtFine_instanceIds.png", instances(), np.uint16)
-    return root
+    return cityscapes.write(tmp_path / "cityscapes")
 
 
 def city(root, **options) -> Cityscapes:
@@ -103,10 +73,7 @@ def test_instances_and_panoptic(root):
 
 
 def test_disparity_where_it_is_there(root, read):
-    stored = np.array([[0, 1, 257, 65535]]).repeat(8, 0).repeat(4, 1)
-    for split in ("train", "val"):
-        for stem in STEMS[split]:
-            save(root / f"disparity/{split}/{stem}_disparity.png", stored, np.uint16)
+    cityscapes.write_disparity(root)
     source = city(root)
     assert source.annotations[-1] == "disparity"
     disparity = first(source)["disparity"]
@@ -117,15 +84,6 @@ def test_disparity_where_it_is_there(root, read):
     assert [(r.key, r.reason) for r in read(city(root))[1]] == [
         (f"train/{STEMS['train'][0]}", "disparity: file is missing")
     ]
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_archives_and_pickled_sources_give_the_same(root, read, same, tmp_path, kind):
-    packed = shutil.make_archive(str(tmp_path / "packed"), kind, root.parent, root.name)
-    samples = read(city(root))[0]
-    elsewhere = pickle.loads(pickle.dumps(city(packed)))
-    assert len(samples) == 4
-    assert all(same(a, elsewhere.sample(a.key)) for a in samples)
 
 
 def test_partners_that_are_missing(root, read):
@@ -147,7 +105,7 @@ def test_partners_that_are_missing(root, read):
     [
         ("labelIds", np.full(SHAPE, 34), "map with unknown ids"),
         ("labelIds", np.zeros((4, 4)), "classes and photo differ in size"),
-        ("labelIds", np.random.default_rng(0).integers(0, 256, (*SHAPE, 3)), "not a map of ids"),
+        ("labelIds", picture(0, SHAPE), "not a map of ids"),
         ("instanceIds", np.full(SHAPE, 34000), "map with unknown ids"),
         ("instanceIds", np.full(SHAPE, 40), "map with unknown ids"),
         ("instanceIds", np.full(SHAPE, 26999), "more objects of a class than can be numbered"),

@@ -25,6 +25,11 @@ def test_the_step_between_frames(videos, step):
     assert numbering(videos) == step
 
 
+def test_lists_name_videos_or_the_files_of_their_frames(tmp_path):
+    (tmp_path / "a.txt").write_text("bear\n\n/480p/camel/00000.jpg /x/y.png\n/480p/camel/00001.jpg\n/stray\n")
+    assert read_list(find_files(str(tmp_path), [".txt"], "lists"), "a.txt") == ["bear", "camel", "/stray"]
+
+
 def test_clips_overlap_nothing_and_name_their_first_frame():
     clips = list(cut_clips([Video("a", "room", "val", tuple(range(11)))], frame_step=2, clip_frames=4))
     assert [(c.key, c.group, c.split, c.payload, c.n_frames) for c in clips] == [

@@ -1,62 +1,18 @@
-"""Packed samples: which files a path names, their official splits, and how annotation pictures are read."""
+"""Packed samples: the official splits of their files, and how annotation pictures are read."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from lvmlite.data.sources.columns import ColumnsConfig, PackedFrame, expand, list_files, official_splits, shares
+from lvmlite.data.sources.columns import ColumnsConfig, PackedFrame, official_splits, shares
 from lvmlite.images import Unreadable
 
-
-def png(x: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(x).save(out, "PNG")
-    return out.getvalue()
+from .layouts.pictures import as_bytes as png
 
 
 def frame(columns, **options):
     return PackedFrame(ColumnsConfig(path="", **options), columns)[0]
-
-
-def test_patterns_expand_in_order_and_keep_their_zeros():
-    assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
-    assert expand("{train,val}/{0..1}.tar") == ["train/0.tar", "train/1.tar", "val/0.tar", "val/1.tar"]
-    assert expand("a.tar") == ["a.tar"]
-    assert expand("{3..1}.tar") == []
-    for pattern in ("{0..99999999999999}.tar", "{0..9999}{0..9999}.tar"):
-        with pytest.raises(ValueError, match="more than 1000000 files"):
-            expand(pattern)
-
-
-def test_a_folder_a_file_and_a_pattern(tmp_path):
-    for name in ("b/1.tar", "a/0.tar", "a/1.tar", "a/notes.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    files, rejects = list_files(str(tmp_path), [".tar"], "shards")
-    assert files == {name: tmp_path / name for name in ("a/0.tar", "a/1.tar", "b/1.tar")}
-    assert [r.reason for r in rejects] == ["not listed, by suffix: 1 .txt"]
-    assert list_files(str(tmp_path / "a/0.tar"), [".tar"], "shards") == ({"0.tar": tmp_path / "a/0.tar"}, [])
-    files, rejects = list_files(f"{tmp_path}/{{a,b}}/{{0..1}}.tar", [".tar"], "shards")
-    assert files == {name: tmp_path / name for name in ("a/0.tar", "a/1.tar", "b/1.tar")}
-    assert [(r.key, r.reason) for r in rejects] == [("b/0.tar", "no such file")]
-    for path, message in (("gone", "no such file or folder"), ("{5..6}.tar", "no shards found"), ("b/x", "no such")):
-        with pytest.raises(ValueError, match=message) as info:
-            list_files(str(tmp_path / path), [".tar"], "shards")
-        assert "\n" not in str(info.value)
-
-
-def test_folders_that_link_to_themselves_are_listed_once(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/0.tar").touch()
-    (tmp_path / "a/loop").symlink_to(tmp_path)
-    files, rejects = list_files(str(tmp_path), [".tar"], "shards")
-    assert list(files) == ["a/0.tar"]
-    assert [r.reason for r in rejects] == ["a link to a folder already listed"]
 
 
 def test_official_splits_by_folder_or_by_word():

@@ -10,46 +10,17 @@ import pytest
 
 from lvmlite.data.sources.imagenet import ImageNet, ImageNetConfig
 
-FISH, FROG = "n01443537", "n01641577"
+from .layouts.imagenet import FISH, FROG, write_kaggle, write_tiny
 
 
 @pytest.fixture
-def tiny(tmp_path, save_photo):
-    """tiny-imagenet-200/ as it is given out, with two classes."""
-    root = tmp_path / "photos/tiny-imagenet-200"
-    at = root.name
-    for wnid in (FROG, FISH):
-        rows = []
-        for i in range(3):
-            save_photo(f"{at}/train/{wnid}/images/{wnid}_{i}.JPEG", i, size=(64, 64))
-            rows.append(f"{wnid}_{i}.JPEG\t{i}\t10\t63\t58\n")
-        (root / f"train/{wnid}/{wnid}_boxes.txt").write_text("".join(rows))
-    for i, size in enumerate([(64, 64)] * 2):
-        save_photo(f"{at}/val/images/val_{i}.JPEG", 10 + i, size=size)
-        save_photo(f"{at}/test/images/test_{i}.JPEG", 20 + i, size=size)
-    rows = [f"val_0.JPEG\t{FROG}\t0\t32\t44\t62\n", f"val_1.JPEG\t{FISH}\t52\t55\t57\t59\n"]
-    (root / "val/val_annotations.txt").write_text("".join(rows))
-    (root / "wnids.txt").write_text(f"{FISH}\n{FROG}\n")
-    (root / "words.txt").write_text(f"{FISH}\tgoldfish, Carassius auratus\n{FROG}\tbullfrog\n")
-    return root
+def tiny(tmp_path):
+    return write_tiny(tmp_path / "photos/tiny-imagenet-200")
 
 
 @pytest.fixture
-def kaggle(tmp_path, save_photo):
-    """ILSVRC/Data/CLS-LOC/ with the lists beside ILSVRC, as Kaggle gives them out."""
-    at = "kaggle/ILSVRC/Data/CLS-LOC"
-    for wnid in (FISH, FROG):
-        save_photo(f"{at}/train/{wnid}/{wnid}_10026.JPEG", size=(30, 40))
-    for i in (1, 2):
-        save_photo(f"{at}/val/ILSVRC2012_val_{i:08d}.JPEG", i)
-        save_photo(f"{at}/test/ILSVRC2012_test_{i:08d}.JPEG", i)
-    root = tmp_path / "photos/kaggle"
-    (root / "LOC_synset_mapping.txt").write_text(f"{FISH} goldfish\n{FROG} bullfrog\n")
-    (root / "LOC_val_solution.csv").write_text(
-        "ImageId,PredictionString\n"
-        f"ILSVRC2012_val_00000002,{FISH} 85 1 499 272 {FISH} 1 2 3 4 \nILSVRC2012_val_00000001,{FROG} 1 2 3 4 \n"
-    )
-    return root
+def kaggle(tmp_path):
+    return write_kaggle(tmp_path / "photos/kaggle")
 
 
 def imagenet(root, **options) -> ImageNet:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.paired import Paired, PairedConfig, Pattern
 from lvmlite.images import Unreadable
 from lvmlite.recipe import build, to_dict
 from lvmlite.sample import split_of
+
+from .layouts import pictures
 
 SIZE = (12, 16)
 
@@ -22,17 +23,14 @@ SIZE = (12, 16)
 def save(tmp_path):
     """save("low/1.png", 3): picture number 3 below tmp_path; save(name, array) stores the array."""
 
-    def save(name: str, what=0) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(what) if isinstance(what, int) else what).save(path)
-        return path
+    def save(name: str, what: int | np.ndarray = 0) -> Path:
+        return pictures.save(tmp_path / name, pixels := picture(what) if isinstance(what, int) else what, pixels.dtype)
 
     return save
 
 
 def picture(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    return pictures.picture(number, SIZE)
 
 
 def paired(path, image, partners, **options) -> Paired:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,36 +16,7 @@ from PIL import Image
 from lvmlite.data.sources.parquet import DAMAGED, Parquet, ParquetConfig
 from lvmlite.sample import split_of
 
-
-def picture(number: int) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 256, (8, 12, 3)).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def mask(value: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.full((8, 12), value, np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def hugging_face(path: Path, pictures: list[bytes | None], labels: list[int] | None = None, rows: int = 4) -> Path:
-    """A file as `datasets` writes it: Image and ClassLabel features, their description in the schema."""
-    labels = labels or [i % 2 for i in range(len(pictures))]
-    features: dict[str, Any] = {
-        "image": {"_type": "Image"},
-        "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
-    }
-    schema = pa.schema([("image", IMAGE), ("label", pa.int64())])
-    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    cells = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(pictures)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"image": cells, "label": labels}, schema=schema), path, row_group_size=rows)
-    return path
+from .layouts.parquet import hugging_face, mask, picture
 
 
 def plain(path: Path, **columns: list) -> Path:

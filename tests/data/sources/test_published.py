@@ -90,6 +90,14 @@ def test_a_wrong_schema_names_the_place(document, message):
     assert str(info.value) == message
 
 
+def test_half_a_surrogate_pair_is_no_text():
+    document = json.loads(r'{"images": [{"name": "\ud83d\ude00"}, {"name": "\ud800"}]}')
+    with pytest.raises(
+        ValueError, match=r"^f: images\[1\]\.name: expected a text, found one that is not valid Unicode$"
+    ):
+        list(rows(document, "images", {"name": str}, "f"))
+
+
 def test_numbers_are_a_flat_list_of_finite_numbers():
     assert np.array_equal(numbers(json.loads("[1, 2.5, -3]")), [1.0, 2.5, -3.0])
     for text in ("3", "null", '["1"]', "[[1]]", "[true]", "[NaN]", "[Infinity]", "[1e999]", "[1" + "0" * 400 + "]"):

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.rgbd import Rgbd, RgbdConfig, normals_of_depth, read_intrinsics
 from lvmlite.images import Unreadable
 from lvmlite.sample import split_of
 
-SIZE = (24, 32)
-CAMERA = (120.0, 120.0, 15.5, 11.5)
-MATRIX = "120 0 15.5\n0 120 11.5\n0 0 1\n"
-
-
-def save(photo: Path, depth: Path | None, number: int, millimetres: int = 2000, size=SIZE) -> None:
-    """Photo number `number`, and a depth map whose first row is unknown."""
-    photo.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 3 * number, np.uint8)).save(photo)
-    if depth is not None:
-        depth.parent.mkdir(parents=True, exist_ok=True)
-        stored = np.full(size, millimetres + number, np.uint16)
-        stored[0, :10], stored[0, 10:] = 0, 65535
-        Image.fromarray(stored).save(depth)
+from .layouts.rgbd import CAMERA, MATRIX, save_pair, write_7scenes, write_tum
 
 
 @pytest.fixture
 def scenes(tmp_path):
-    """Two sequences as 7-Scenes lays them out."""
-    root = tmp_path / "scenes"
-    for run, n in (("run0", 5), ("run1", 2)):
-        for t in range(n):
-            save(root / run / f"frame-{t:06d}.color.png", root / run / f"frame-{t:06d}.depth.png", t)
-            (root / run / f"frame-{t:06d}.pose.txt").write_text("1 0 0 0\n" * 4)
-    return root
+    return write_7scenes(tmp_path / "scenes")
 
 
 def rgbd(path, **options) -> Rgbd:
@@ -85,15 +64,9 @@ def test_every_second_frame_and_single_frames(scenes, read):
 
 
 def test_tum_takes_the_nearest_depth_once(tmp_path, read):
-    root = tmp_path / "rgbd_dataset_freiburg1_xyz"
     photos = (1.000, 1.033, 1.066, 1.200, 1.300)
     depths = (0.995, 1.040, 1.045, 1.219, 1.325)
-    for kind, times in (("rgb", photos), ("depth", depths)):
-        lines = ["# color images", "# timestamp filename", *(f"{time:.3f} {kind}/{time:.3f}.png" for time in times)]
-        (root / kind).mkdir(parents=True)
-        (root / f"{kind}.txt").write_text("\n".join([*lines, f"9.0 {kind}/gone.png", ""]))
-    for i, (photo, depth) in enumerate(zip(photos, depths, strict=True)):
-        save(root / f"rgb/{photo:.3f}.png", root / f"depth/{depth:.3f}.png", i, 10000)
+    root = write_tum(tmp_path / "rgbd_dataset_freiburg1_xyz", photos, depths)
     (sample,), rejects = read(rgbd(root))
     assert sample.key == "rgbd_dataset_freiburg1_xyz#000000"
     assert numbers(sample) == [0, 1, 3]
@@ -110,8 +83,8 @@ def test_tum_takes_the_nearest_depth_once(tmp_path, read):
 def test_tum_gives_a_contested_depth_to_the_nearest(tmp_path, read):
     (tmp_path / "rgb.txt").write_text("1.000 rgb/a.png\n1.010 rgb/b.png\n")
     (tmp_path / "depth.txt").write_text("1.009 depth/x.png\n0.985 depth/y.png\n")
-    save(tmp_path / "rgb/a.png", tmp_path / "depth/x.png", 1, 5000)
-    save(tmp_path / "rgb/b.png", tmp_path / "depth/y.png", 2, 10000)
+    save_pair(tmp_path / "rgb/a.png", tmp_path / "depth/x.png", 1, 5000)
+    save_pair(tmp_path / "rgb/b.png", tmp_path / "depth/y.png", 2, 10000)
     (sample,), rejects = read(rgbd(tmp_path))
     assert rejects == []
     assert numbers(sample) == [1, 2]
@@ -121,7 +94,7 @@ def test_tum_gives_a_contested_depth_to_the_nearest(tmp_path, read):
 def test_scannet_scans_of_one_room_are_one_group(tmp_path, read):
     for scene in ("scene0000_00", "scene0000_01"):
         for t in (0, 20, 100):
-            save(tmp_path / scene / f"color/{t}.jpg", tmp_path / scene / f"depth/{t}.png", t // 10)
+            save_pair(tmp_path / scene / f"color/{t}.jpg", tmp_path / scene / f"depth/{t}.png", t // 10)
         (tmp_path / scene / "intrinsic").mkdir()
         (tmp_path / scene / "intrinsic/intrinsic_depth.txt").write_text("30 0 15.5 0\n0 30 11.5 0\n0 0 1 0\n0 0 0 1\n")
     source = rgbd(tmp_path)
@@ -147,7 +120,7 @@ def test_a_tar_is_read_in_place(scenes, tmp_path, read, same):
 
 def test_bad_frames_are_left_out_and_listed(scenes, read, same):
     (scenes / "run0/frame-000001.depth.png").unlink()
-    save(scenes / "run0/frame-000002.color.png", scenes / "run0/frame-000002.depth.png", 2, size=(24, 31))
+    save_pair(scenes / "run0/frame-000002.color.png", scenes / "run0/frame-000002.depth.png", 2, size=(24, 31))
     (scenes / "run0/frame-000003.color.png").write_bytes(b"not a picture")
     for t in range(2):
         (scenes / f"run1/frame-{t:06d}.depth.png").write_bytes(b"")

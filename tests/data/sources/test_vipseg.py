@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.vipseg import Vipseg, VipsegConfig, unpack
 from lvmlite.images import Unreadable
 
-WALL, ROAD, PERSON, TRAIN = 1, 19, 61, 124  # counted from 1, as masks count
-SIZE = (12, 20)
-
-
-def mask(t: int) -> np.ndarray:
-    """A wall above a road, persons 0 and 1, of whom 1 walks, and a strip of nothing."""
-    stored = np.full(SIZE, WALL, np.uint16)
-    stored[6:] = ROAD
-    stored[3:8, 1:3], stored[3:8, 5 + t : 7 + t] = PERSON * 100, PERSON * 100 + 1
-    stored[0] = 0
-    return stored
-
-
-def save(root: Path, images: str, video: str, frames: int, masks: int | None = None) -> None:
-    for t in range(frames):
-        photo, stored = root / images / video / f"{3 * t:08d}.jpg", root / "panomasks" / video / f"{3 * t:08d}.png"
-        photo.parent.mkdir(parents=True, exist_ok=True)
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((*SIZE, 3), 9 * t, np.uint8)).save(photo)
-        if masks is None or t < masks:
-            Image.fromarray(mask(t)).save(stored)
+from .layouts.pictures import picture, save
+from .layouts.vipseg import PERSON, ROAD, SIZE, TRAIN, WALL, mask, write
 
 
 @pytest.fixture
 def root(tmp_path):
-    root = tmp_path / "VIPSeg"
-    for video in ("0_wHIYJjDGIEk", "1001_5z1ijI", "1002_a"):
-        save(root, "imgs", video, 4)
-    save(root, "imgs", "1003_test", 2, masks=0)
-    (root / "train.txt").write_text("0_wHIYJjDGIEk\n1002_missing\n")
-    (root / "val.txt").write_text("1001_5z1ijI\n")
-    (root / "test.txt").write_text("1003_test\n")
-    categories = [{"id": i, "name": str(i), "isthing": 0, "color": [i, i, i]} for i in range(124)]
-    (root / "panoVIPSeg_categories.json").write_text(json.dumps(categories))
-    return root
+    return write(tmp_path / "VIPSeg")
 
 
 def vipseg(path, **options) -> Vipseg:
@@ -112,9 +81,9 @@ def test_a_thing_without_a_number_and_the_last_class():
 
 def test_masks_that_cannot_be_used(root):
     folder = root / "panomasks/0_wHIYJjDGIEk"
-    Image.fromarray(np.full(SIZE, 12500, np.uint16)).save(folder / "00000000.png")
-    Image.fromarray(mask(0)[:, :-1].copy()).save(folder / "00000003.png")
-    Image.fromarray(np.random.default_rng(0).integers(0, 9, (*SIZE, 3)).astype(np.uint8)).save(folder / "00000006.png")
+    save(folder / "00000000.png", np.full(SIZE, 12500), np.uint16)
+    save(folder / "00000003.png", mask(0)[:, :-1], np.uint16)
+    save(folder / "00000006.png", picture(0, SIZE))
     frames = vipseg(root).sample("0_wHIYJjDGIEk#000000").frames
     for t, reason in enumerate(["mask with unknown ids", "mask and photo differ in size", "not a map of ids"]):
         with pytest.raises(Unreadable) as error:

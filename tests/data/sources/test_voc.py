@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.published import OUTSIDE
 from lvmlite.data.sources.voc import CLASSES, Voc, VocConfig
 from lvmlite.images import decode
 from lvmlite.sample import split_of
 
-SHAPE = (12, 24)
-LISTS = {"train": ["2007_000032", "2007_000033"], "val": ["2007_000042"], "test": ["2007_000099"]}
-
-
-def save(path: Path, pixels: np.ndarray, palette: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels.astype(np.uint8))
-    if palette:  # as VOC does: colours that have nothing to do with the index
-        image = image.convert("P") if image.mode != "L" else image
-        image.putpalette([(37 * i) % 256 for i in range(768)])
-    image.save(path)
-
-
-def thing(name: str, box: tuple, difficult: int = 0) -> str:
-    corners = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmax", "xmin", "ymin", "ymax"), box))
-    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
-    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox>{part}</object>"
-
-
-def xml(*things: str, shape: tuple[int, int] = SHAPE) -> str:
-    size = f"<size><width>{shape[1]}</width><height>{shape[0]}</height><depth>3</depth></size>"
-    return f"<annotation><folder>VOC2012</folder>{size}{''.join(things)}</annotation>"
-
-
-THINGS = (thing("dog", (24, 1, 1, 12)), thing("aeroplane", (3.5, 2.5, 4, 6), 1), thing("tvmonitor", (30, 20, 2, 3)))
-
-
-def classes() -> np.ndarray:
-    ids = np.arange(288).reshape(SHAPE) % 21
-    ids[0] = 255
-    return ids
-
-
-def objects() -> np.ndarray:
-    ids = np.arange(288).reshape(SHAPE) % 4
-    ids[0] = 255
-    return ids
-
-
-def write(root: Path) -> Path:
-    for split, keys in LISTS.items():
-        for lists in ("Segmentation", "Main"):
-            path = root / f"ImageSets/{lists}/{split}.txt"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{key}\n" for key in keys))
-        for key in keys:
-            pixels = np.random.default_rng(int(key[-2:])).integers(0, 256, (*SHAPE, 3))
-            save(root / f"JPEGImages/{key}.jpg", pixels)
-            save(root / f"SegmentationClass/{key}.png", classes(), palette=True)
-            save(root / f"SegmentationObject/{key}.png", objects(), palette=True)
-            (root / "Annotations").mkdir(exist_ok=True)
-            (root / f"Annotations/{key}.xml").write_text(xml(*THINGS))
-    return root
+from .layouts.pictures import save
+from .layouts.voc import LISTS, SHAPE, classes, objects, thing, write, xml
 
 
 @pytest.fixture
@@ -157,15 +103,6 @@ def test_two_releases_in_one_folder(root):
     root.rename(root.parent / "a")
     with pytest.raises(ValueError, match="2 folders hold ImageSets/Segmentation/"):
         voc(root.parent)
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_archives_and_pickled_sources_give_the_same(root, read, same, tmp_path, kind):
-    packed = shutil.make_archive(str(tmp_path / "packed"), kind, root.parent.parent, root.parent.name)
-    samples = read(voc(root))[0]
-    elsewhere = pickle.loads(pickle.dumps(voc(packed)))
-    assert len(samples) == 3
-    assert all(same(a, elsewhere.sample(a.key)) for a in samples)
 
 
 def test_partners_that_are_missing(root, read):

@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from lvmlite.data.sources.vos import Vos, VosConfig
 from lvmlite.images import Unreadable
 from lvmlite.sample import split_of
 
-SIZE = (12, 20)
-
-
-def save_photo(path: Path, number: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 5 * number, np.uint8)).save(path)
-
-
-def save_mask(path: Path, ids: np.ndarray, palette: bool = True) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(ids.astype(np.uint8))
-    if palette:
-        image.putpalette([(37 * i) % 256 for i in range(768)])
-    image.save(path)
-
-
-def mask(t: int) -> np.ndarray:
-    """Object 1 moves right, object 2 stays; a border of 255."""
-    ids = np.zeros(SIZE, np.uint8)
-    ids[2:5, t : t + 3], ids[7:9, 10:] = 1, 2
-    ids[-1] = 255
-    return ids
+from .layouts.pictures import save
+from .layouts.vos import SIZE, mask, write_davis, write_youtube
 
 
 @pytest.fixture
 def davis(tmp_path):
-    root = tmp_path / "DAVIS"
-    for video, n in (("bear", 7), ("camel", 3), ("unlisted", 2)):
-        for t in range(n):
-            save_photo(root / f"JPEGImages/480p/{video}/{t:05d}.jpg", t)
-            save_mask(root / f"Annotations/480p/{video}/{t:05d}.png", mask(t))
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/train.txt").write_text("bear\nghost\n")
-    (root / "ImageSets/2017/val.txt").write_text("camel\r\n")
-    return root
+    return write_davis(tmp_path / "DAVIS")
 
 
 @pytest.fixture
 def youtube(tmp_path):
-    root = tmp_path / "YouTubeVOS"
-    for split, masked in (("train", (0, 5, 10)), ("valid", (0,))):
-        for t in (0, 5, 10):
-            save_photo(root / f"{split}/JPEGImages/{split}0fe/{t:05d}.jpg", t)
-        for t in masked:
-            save_mask(root / f"{split}/Annotations/{split}0fe/{t:05d}.png", mask(t // 5))
-        (root / split / "meta.json").write_text(json.dumps({"videos": {f"{split}0fe": {"objects": {}}}}))
-    return root
+    return write_youtube(tmp_path / "YouTubeVOS")
 
 
 def vos(path, **options) -> Vos:
@@ -111,7 +72,7 @@ def test_davis_2016_own_release_stores_one_object_as_255(davis, read):
     pairs = [f"/JPEGImages/480p/bear/{t:05d}.jpg /Annotations/480p/bear/{t:05d}.png" for t in range(7)]
     (lists / "train.txt").write_text("\n".join(pairs) + "\n")
     for t in range(7):
-        save_mask(davis / f"Annotations/480p/bear/{t:05d}.png", (mask(t) == 1) * 255, palette=False)
+        save(davis / f"Annotations/480p/bear/{t:05d}.png", (mask(t) == 1) * 255)
     (sample,), _ = read(vos(davis, year="2016", val=0))
     assert (sample.group, sample.split) == ("bear", "train")
     np.testing.assert_array_equal(sample.frames[3]["instances"], mask(3) == 1)
@@ -154,7 +115,7 @@ def test_a_video_without_any_mask(youtube, read):
 
 
 def test_masks_that_cannot_be_used(davis):
-    save_mask(davis / "Annotations/480p/bear/00002.png", np.zeros((12, 19), np.uint8))
+    save(davis / "Annotations/480p/bear/00002.png", np.zeros((12, 19)), palette=True)
     (davis / "Annotations/480p/camel/00001.png").write_bytes(b"")
     frames = {key: vos(davis).sample(key).frames for key in ("bear#000000", "camel#000000")}
     assert frames["bear#000000"][1]["instances"].max() == 2

@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,34 +14,7 @@ from PIL import Image
 from lvmlite.data.sources.webdataset import DAMAGED, WebDataset, WebDatasetConfig
 from lvmlite.sample import split_of
 
-
-def picture(number: int, format: str = "PNG") -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3)).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format)
-    return out.getvalue()
-
-
-def mask(value: int, size: tuple[int, int] = (20, 30)) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.full(size, value, np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-def shard(path: Path, members: list[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT, mode: str = "w") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode, format=format) as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def simple(n: int, start: int = 0) -> list[tuple[str, bytes]]:
-    """n samples "00000" ...: a picture and a class."""
-    numbers = range(start, start + n)
-    return [m for i in numbers for m in ((f"{i:05d}.png", picture(i)), (f"{i:05d}.cls", b"%d\n" % (i % 3)))]
+from .layouts.webdataset import mask, picture, shard, simple
 
 
 def webdataset(path, **options) -> WebDataset:
