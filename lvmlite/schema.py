@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from lvmlite import recipe
+from lvmlite.data.sentences.video import check_strides
 from lvmlite.data.sources import source_configs
 from lvmlite.data.stream import StreamConfig
 from lvmlite.evaluate.protocols import protocol_configs
@@ -131,6 +132,7 @@ class Recipe:
         if self.evaluate and not (data.sources and data.pixels):
             why = "data.pixels is false" if data.sources else "data.sources is empty"
             raise ValueError(f"evaluate reads pixels, but {why}; leave evaluate empty")
+        self.check_sentences()
         for stage in self.stages:
             need = stage.data.pictures * self.tokens_per_picture
             if trains and data.sources and need > self.model.max_seq_len:
@@ -138,6 +140,30 @@ class Recipe:
                     f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
                     f"model.max_seq_len is {self.model.max_seq_len}"
                 )
+
+    def check_sentences(self) -> None:
+        """Raises ValueError for a sentence that names what the data does not have, before anything is drawn.
+
+        Stores built elsewhere have sources and kinds of their own: then the stream checks, when it opens them.
+        """
+        if self.data.stores:
+            return
+        sources = [source.name for source in self.data.sources]
+        kinds = ["image", *self.data.kinds]
+        steps = {source.name: getattr(source, "frame_step", None) for source in self.data.sources}
+        mixes = {f"stage '{stage.name}'": stage.data.sentences for stage in self.stages}
+        for where, entries in {"tokenizer.train.pictures": self.tokenizer.train.pictures, **mixes}.items():
+            for entry in entries:
+                for what, there in (("source", sources), ("kind", kinds)):
+                    for name in getattr(entry, f"{what}s", None) or []:
+                        if name not in there:
+                            raise ValueError(
+                                f"{where}: sentence '{entry.sentence}' names a {what} '{name}' that data.{what}s does "
+                                f"not have; there are {', '.join(there)}"
+                            )
+                if hasattr(entry, "strides"):
+                    read = sources if entry.sources is None else entry.sources
+                    check_strides(entry, {name: step for name in read if (step := steps[name]) is not None})
 
     @property
     def tokens_per_picture(self) -> int:

@@ -91,7 +91,9 @@ def test_settings_may_follow_options(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_folders_that_give_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     out = f"out={tmp_path / 'run'}"
-    only = ["data.only={}", out, "--quiet"]
+    kinds = ["data.kinds={}", "tokenizer.train.pictures=[{sentence: single}]", "evaluate=[]"]
+    kinds += [f"stages[{i}].data.sentences=[{{sentence: single}}]" for i in (0, 1)]
+    only = ["data.only={}", *kinds, out, "--quiet"]
     source = "data.sources=[{{source: photos, path: {}}}]"
     assert "empty" in refused(capsys, "run", RECIPE, source.format(tmp_path / "empty"), *only)
     (tmp_path / "text").mkdir()

@@ -248,7 +248,7 @@ def check_keys(shards: Iterable[Shard]) -> None:
 def write_rejects(out: Path, rejects: list[dict[str, str]]) -> None:
     """Write rejects.jsonl, whole or not at all."""
     partial = out / ".rejects.jsonl.partial"
-    with open(partial, "w", encoding="utf-8", newline="\n") as lines:
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as lines:
         for reject in rejects:
             lines.write(json.dumps(reject, ensure_ascii=False) + "\n")
         flush(lines)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lvmlite.data.sources.clips import Video, cut_clips, in_order, numbering
+from lvmlite.data.sources.clips import Video, cut_clips, in_order, numbering, read_list
+from lvmlite.data.sources.files import find_files
 
 
 def test_frames_are_in_the_order_people_count():
