@@ -131,8 +131,11 @@ class Pipeline:
 
     # --- doing it
 
-    def run(self, until: str = "") -> list[dict[str, Any]]:
+    def run(self, until: str = "", refresh: bool = False) -> list[dict[str, Any]]:
         """Do every step that is not done, up to one whose name begins with `until`.
+
+        Args:
+            refresh: look again at what sources hold, though pixels and tokens are done: only what is new is drawn.
 
         Returns:
             The lines of steps.json.
@@ -140,6 +143,9 @@ class Pipeline:
         Raises:
             ValueError: anything the user must mend, in one line. loop.Interrupted: stopped by a signal, saved.
         """
+        if until.startswith("token") and not any(step.name.startswith(until) for step in self.steps):
+            why = "data.sources is empty" if until == "tokens" else "tokenizer.path names one that is there"
+            raise ValueError(f"{self.config.name}: no {until} to make: {why}")
         main = distributed.is_main()
         if main:
             (self.out / "steps").mkdir(parents=True, exist_ok=True)
@@ -147,7 +153,7 @@ class Pipeline:
         distributed.barrier()
         done: list[dict[str, Any]] = []
         for step in self.steps:
-            done.append(self.advance(step))
+            done.append(self.advance(step, refresh and step.keeps))
             if main:
                 write_json(self.out / "steps.json", done)
             distributed.barrier()  # every rank sees this step's mark before it looks at the next
@@ -155,10 +161,10 @@ class Pipeline:
                 break
         return done
 
-    def advance(self, step: Step) -> dict[str, Any]:
+    def advance(self, step: Step, again: bool = False) -> dict[str, Any]:
         """Do one step, or find it done; gives its line of steps.json. Ranks train together, the first does the rest."""
         found = self.read_mark(step)
-        if found and self.is_done(step):
+        if found and self.is_done(step) and not again:
             self.say(f"{step.name}: done before ({found['detail']})")
             return {"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]}
         main = distributed.is_main()

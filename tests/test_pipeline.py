@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 import lvmlite
 from lvmlite.data.store import Store, sha256
 from lvmlite.estimate import estimate, estimate_lines
+from lvmlite.images import encode_png
 from lvmlite.pipeline import Pipeline
 from lvmlite.schema import load_recipe
 
@@ -293,3 +294,41 @@ def test_paths_may_stand_below_a_root(tmp_path: Path) -> None:
     source = "{source: photos, path: '${data.root}/photos'}"
     config = load_recipe(RECIPE, [f"data.sources[2]={source}", f"data.root={tmp_path}"])
     assert config.data.sources[2].path == f"{tmp_path}/photos"
+
+
+def test_files_added_to_a_source_are_found_by_building_again(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+
+    def save(n: int) -> None:
+        (tmp_path / "photos" / f"{n:02d}.png").write_bytes(
+            encode_png(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        )
+
+    for n in range(20):
+        save(n)
+    photos = f"data.sources=[{{source: photos, path: {tmp_path / 'photos'}, part_size: 10}}]"
+    mix = [f"stages[{i}].data.sentences=[{{sentence: single}}]" for i in (0, 1)]
+    words = [photos, "data.kinds={}", "data.only={}", "tokenizer.train.pictures=[{sentence: single}]", "evaluate=[]"]
+
+    def build(**how: bool) -> list[bool]:
+        return [step["skipped"] for step in tiny(tmp_path / "run", *words, *mix).run("tokens", **how)]
+
+    assert build() == [False, False, False]
+    first = {path: sha256(path) for path in (tmp_path / "run/tokens").glob("*.00000.*/*.npy")}
+    save(20)
+    assert build() == [True, True, True]
+    assert build(refresh=True) == [False, True, False]
+    store = Store.open(tmp_path / "run/tokens")
+    assert sum(shard.info.n_samples for shard in store.shards) == 21
+    assert first == {path: sha256(path) for path in first}
+
+
+def test_nothing_to_build_is_said(run: Path, tmp_path: Path) -> None:
+    words = ["data.sources=[]", "data.only={}", "data.kinds={}", "evaluate=[]"]
+    pipeline = tiny(tmp_path / "run", *words, f"data.stores=[{run / 'tokens'}]")
+    with pytest.raises(ValueError, match=r"tiny: no tokens to make: data\.sources is empty"):
+        pipeline.run("tokens")
+    with pytest.raises(ValueError, match=r"tiny: no tokenizer to make: tokenizer\.path names one that is there"):
+        pipeline.run("tokenizer")
+    assert not (tmp_path / "run").exists()

@@ -116,7 +116,7 @@ def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None
         return
     if not args.quiet and not until and distributed.is_main():
         print("\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo()))), file=sys.stderr, flush=True)
-    pipeline.run(until)
+    pipeline.run(until, refresh=until == "tokens")
     distributed.stop()
     if not until and distributed.is_main():
         print(f"report: {pipeline.out / 'report' / 'index.html'}")

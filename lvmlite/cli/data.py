@@ -127,7 +127,8 @@ def import_store(args: argparse.Namespace) -> None:
     from lvmlite.train.log import progress
 
     path = Path(args.file)
-    rows, columns, size, codes, code = *args.grid, args.size, args.codebook_size, UNKNOWN
+    rows, columns = args.grid
+    size, codes, code = args.size, args.codebook_size, UNKNOWN
     if args.split not in SPLITS:
         raise ValueError(f"--split is {' or '.join(SPLITS)}, not {args.split}")
     if min(rows, columns, size, codes) < 1:

@@ -28,7 +28,7 @@ def limb(picture: np.ndarray, start: np.ndarray, end: np.ndarray, half_width: fl
     """Paint an ellipse from `start` (2,) to `end` (2,), 2 * half_width wide in its middle, and the line of one pixel
     along it, into uint8 (H, W, 3)."""
     half = np.hypot(*(end - start)) / 2
-    if half == 0:
+    if half < 1e-6:  # pixels
         return
     low, high = np.minimum(start, end) - half_width, np.maximum(start, end) + half_width
     view, across, down = _around(picture, low, high)

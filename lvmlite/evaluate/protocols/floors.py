@@ -2,8 +2,9 @@
 
 In: train annotations of one kind. Out: one annotation to be scored against every query.
 
-By the kind's first metric: the most frequent class (mIoU), the median of known metres (depth), the mean direction
-(normals), lines where lines are as frequent as anywhere (edges), the mean value (pictures).
+By the kind's first metric: the most frequent class or segment (mIoU, PQ), the median of known metres or pixels (depth,
+disparity), the mean direction (normals), lines or foreground where they are as frequent as anywhere (edges, boundaries,
+masks), the mean value (pictures). Lists of boxes or joints have no constant: copying the prompt is their floor.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import numpy as np
 
 
 def _classes(stack: np.ndarray) -> np.ndarray:
-    counts = np.stack([(stack == c).sum(0) for c in range(int(stack.max()) + 1)])
-    counts[0] = 0  # unlabelled is never an answer
-    return counts.argmax(0).astype(stack.dtype)
+    ids = np.unique(stack)
+    ids = ids[ids != 0]  # unlabelled is never an answer
+    if not len(ids):
+        return np.zeros(stack.shape[1:], stack.dtype)
+    best = np.stack([(stack == i).sum(0) for i in ids]).argmax(0)
+    return np.asarray(ids[best])
 
 
 def _depth(stack: np.ndarray) -> np.ndarray:
@@ -33,7 +37,7 @@ def _directions(stack: np.ndarray) -> np.ndarray:
 
 
 def _lines(stack: np.ndarray) -> np.ndarray:
-    return np.asarray(stack.mean(0) >= stack.mean())
+    return np.asarray(stack.mean(0) >= stack.mean()).astype(stack.dtype)
 
 
 def _values(stack: np.ndarray) -> np.ndarray:
@@ -42,10 +46,15 @@ def _values(stack: np.ndarray) -> np.ndarray:
 
 _RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "miou": _classes,
+    "instance_pq": _classes,
+    "pq": _classes,
+    "foreground_iou": _lines,
     "depth_absrel": _depth,
     "depth_absrel_aligned": _depth,
     "normal_angle": _directions,
+    "disparity_epe": _depth,
     "edge_f1": _lines,
+    "boundary_f1": _lines,
     "psnr": _values,
 }
 
