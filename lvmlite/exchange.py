@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lvmlite.data.build import IMAGE
-from lvmlite.data.parts import Progress, building, publish, read_rejects, write_rejects
-from lvmlite.data.store import ShardInfo, ShardWriter, Store, StoreInfo
+from lvmlite.data.column import column_file
+from lvmlite.data.parts import Progress, building, file_name, publish, read_rejects, write_rejects
+from lvmlite.data.store import ShardInfo, ShardWriter, Store, StoreInfo, check_codes
 from lvmlite.data.stream import Stream
 from lvmlite.interop.delvm import meta_path, read_delvm, write_delvm
 from lvmlite.interop.lines import BadLine, Codes
@@ -62,10 +63,13 @@ def import_tokens(
         name, split, licence: of the source; a file is one split.
 
     Raises:
-        ValueError: a format that is not read, or not one sentence in the file. OSError.
+        ValueError: a format that is not read, not one sentence in the file, or `out` holds another store. OSError.
     """
     if format not in READERS:
         raise ValueError(f"{path}: tokens are read from {' or '.join(READERS)}, not from {format}")
+    with open(path, "rb"):  # before anything is made
+        pass
+    check_free(out, path)
     codes = Codes(grid[0] * grid[1], codebook_size)
     infos: list[ShardInfo] = []
     rejects: list[dict[str, str]] = []
@@ -74,7 +78,8 @@ def import_tokens(
         lines = enumerate(READERS[format](path, codes), 1)
         n = 0
         while True:
-            with ShardWriter(out / f"{name}.{split}.{len(infos):05d}", name, split, {IMAGE: 1}) as writer:
+            folder = out / file_name(name, split, f"{len(infos):05d}")
+            with ShardWriter(folder, name, split, {IMAGE: 1}) as writer:
                 while writer.rows < SHARD_ROWS and (found := next(lines, None)) is not None:
                     number, sentence = found
                     if isinstance(sentence, BadLine):
@@ -101,12 +106,25 @@ def import_tokens(
     return Store.open(out)
 
 
+def check_free(out: Path, path: Path) -> None:
+    """Raises ValueError if a file is to be imported over anything but an earlier import of a file of its name."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: a file, but a store is a folder; name another with --out")
+    built = any((out / "parts").glob("*.json"))
+    if (out / "store.json").exists():
+        built = built or (Store.open(out).info.encoding or {}).get("imported") != path.name
+    if built:
+        raise ValueError(f"{out}: holds another store, which would be lost; name another folder with --out")
+
+
 def stored_sentences(store: Store, split: str) -> Iterator[np.ndarray]:
     """The pictures of every sample of a split, in the store's order: codes (n, S)."""
     for shard in store.select(split):
         column = shard.column(IMAGE)
         for start, n, _ in shard.samples():
-            yield np.array(column[start : start + n])
+            codes = np.array(column[start : start + n])
+            check_codes(codes, store.info.codebook_size, shard.folder / column_file(IMAGE, 0))
+            yield codes
 
 
 def drawn_sentences(stream: Stream, n: int) -> Iterator[np.ndarray]:
@@ -117,6 +135,7 @@ def drawn_sentences(stream: Stream, n: int) -> Iterator[np.ndarray]:
         slots: list[list[np.ndarray]] = [[] for _ in kind]
         for group in groups:
             codes = stream.columns.gather(group.columns, group.rows)
+            check_codes(codes, stream.bos, f"a sentence '{stream.types[group.type].name}'")
             several = codes.reshape(len(group.mine), -1, *codes.shape[1:])
             for slot, sentences in zip(group.mine, several, strict=True):
                 slots[slot] = list(sentences)
@@ -168,7 +187,9 @@ def export_parquet(store: Store, path: Path, split: str | None = None) -> int:
             for first, last, table in _frames(shard):
                 for name in names:
                     if name in columns:
-                        flat = pyarrow.array(np.array(columns[name][first:last]).ravel())
+                        some = np.array(columns[name][first:last])
+                        check_codes(some, store.info.codebook_size, shard.folder / column_file(*name))
+                        flat = pyarrow.array(some.ravel())
                         table.append(pyarrow.FixedSizeListArray.from_arrays(flat, store.n_tokens))
                     else:
                         table.append(pyarrow.nulls(last - first, codes))
@@ -197,7 +218,9 @@ def _column_name(kind: str, variant: int) -> str:
 
 @contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is whole."""
+    """A file that appears under its name when it is whole. Raises ValueError if a folder is there, OSError."""
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, but a file is to be written; name one in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lvmlite.data.build import IMAGE, read_rejects
-from lvmlite.data.store import Shard, Store
+from lvmlite.data.store import Shard, Store, check_codes
 from lvmlite.data.stream import CYCLE, Stream, StreamConfig
 from lvmlite.images import grid
 from lvmlite.tokenizers.base import Tokenizer, decode_tokens
+
+LEGIBLE = 96  # pixels: the width of a label, and the height of one that is broken into lines
 
 
 def describe(store: Store) -> list[str]:
@@ -67,27 +69,32 @@ def default_mix(store: Store, split: str) -> StreamConfig:
     from lvmlite.data.sentences import PairsConfig, VideoConfig, WholeConfig
     from lvmlite.data.stream import readable
 
-    some = [PairsConfig(pairs=4), VideoConfig(pictures=8), WholeConfig(pictures=8)]
+    some = [PairsConfig(pairs=4), VideoConfig(pictures=8, sampling="uniform"), WholeConfig(pictures=8)]
     found = readable(some, [store], split)
     if not found:
         raise ValueError(f"{store.path}: no sample of at most 8 pictures in the {split} split")
     return StreamConfig(found, pictures=8)
 
 
-def preview(stream: Stream, n: int, tokenizer: Tokenizer, scale: int = 1) -> np.ndarray:
+def preview(stream: Stream, n: int, tokenizer: Tokenizer, scale: int | None = None) -> np.ndarray:
     """A contact sheet of sentences drawn from a mix, decoded back: uint8 RGB. A row is a sentence, a label its type.
 
     Args:
         n: sentences, of all the types in turn, each type's first.
         tokenizer: of the store.
+        scale: each pixel becomes scale x scale; None: until a picture is wide enough for its label.
+
+    Raises:
+        ValueError: a file of the store is damaged.
     """
     rows: list[list[np.ndarray | None]] = []
     names, cells = [], list[list[str]]()
     drawn = _first_of_each(stream, n)
     for t, columns, codes in drawn:
         rows.append(list(decode_tokens(tokenizer, codes)))
-        names.append(stream.types[t].name)
+        names.append(stream.types[t].name.replace("/", "/ "))  # may be broken there
         cells.append([_label(stream.columns.names[c]) for c in columns])
+    scale = scale or -(-LEGIBLE // tokenizer.image_size)
     return grid(rows, scale=scale, row_labels=names, cell_labels=cells)
 
 
@@ -98,6 +105,7 @@ def _first_of_each(stream: Stream, n: int) -> list[tuple[int, np.ndarray, np.nda
     for index in range(1 + each * CYCLE // stream.batch_size):
         for group in stream.sentences(index)[1]:
             codes = stream.columns.gather(group.columns, group.rows)
+            check_codes(codes, stream.bos, f"a sentence '{stream.types[group.type].name}'")
             found[group.type] += [(group.type, c, some) for c, some in zip(group.columns, codes, strict=True)]
         if all(len(sentences) >= each for sentences in found.values()):
             break

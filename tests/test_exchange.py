@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from data.toys import K, S, make_store, number_of
+from data.toys import K, S, make_store, number_of, tree
 
 from lvmlite import exchange
 from lvmlite.cli import main
@@ -130,7 +130,7 @@ def test_export_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 9
     for arguments, error in (
         (["-o", str(tmp_path / "a.txt")], "cannot tell its format"),
-        (["-o", str(tmp_path / "a.bin"), "-n", "3"], "no recipe.yaml beside it"),
+        (["-o", str(tmp_path / "a.bin"), "-n", "3"], "no recipe.yaml beside it to draw by"),
         (["-o", str(tmp_path / "a.bin"), "--split", "val"], "no val split; there is train"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -144,3 +144,36 @@ def test_a_store_says_how_many_codes(tmp_path: Path) -> None:
     assert (store.info.codebook_size, store.n_tokens, store.info.code_fingerprint) == (100, 4, "imported")
     assert Store.open(tmp_path / "s").info.geometry["size"] == 32
     assert K == 64
+
+
+def test_an_import_never_takes_the_place_of_another_store(tmp_path: Path) -> None:
+    """The same file may be imported again; a built store, an unfinished one and another import are left alone."""
+    path, other = (write_jsonl(tmp_path / name, sentences(3)) for name in ("a.jsonl", "b.jsonl"))
+    exchange.import_tokens(path, tmp_path / "s", "lvm", **SHAPE)
+    before = tree(tmp_path / "s")
+    assert exchange.import_tokens(path, tmp_path / "s", "lvm", **SHAPE).verify() == []
+    built = make_store(tmp_path / "built", [("a", "train", [1] * 9, {"image": 1})]).store.path
+    (tmp_path / "half" / "parts").mkdir(parents=True)
+    (tmp_path / "half" / "parts" / "a.json").write_text("{}")
+    kept = tree(built)
+    for out in (tmp_path / "s", built, tmp_path / "half"):
+        with pytest.raises(ValueError, match="holds another store, which would be lost; name another folder with --ou"):
+            exchange.import_tokens(other, out, "lvm", **SHAPE)
+    assert (tree(tmp_path / "s"), tree(built)) == (before, kept)
+    with pytest.raises(ValueError, match=r"b\.jsonl: a file, but a store is a folder"):
+        exchange.import_tokens(path, other, "lvm", **SHAPE)
+    with pytest.raises(FileNotFoundError):
+        exchange.import_tokens(tmp_path / "none.jsonl", tmp_path / "new", "lvm", **SHAPE)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_source_may_be_named_anything(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", sentences(3))
+    store = exchange.import_tokens(path, tmp_path / "s", "lvm", name="../my/photos", **SHAPE)
+    assert [shard.folder.parent for shard in store.shards] == [tmp_path / "s"]
+    assert (store.shards[0].info.source, store.verify()) == ("../my/photos", [])
+
+
+def test_an_export_is_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a folder, but a file is to be written"):
+        exchange.export_sentences(tmp_path, "lvm", [])

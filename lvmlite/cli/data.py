@@ -23,23 +23,25 @@ def add_store_commands(stores: Any) -> None:
         made.add_argument("store", help="a folder with a store.json, e.g. runs/quickstart/tokens")
         return made
 
-    def takes_mix(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--recipe", help="whose mix is drawn (default: recipe.yaml beside the store)")
-        made.add_argument("--stage", help="of the recipe (default: the last)")
+    def takes_mix(made: argparse.ArgumentParser, default: str = "the last") -> None:
+        made.add_argument(
+            "--recipe", metavar="FILE", help="the recipe whose mix is read (default: recipe.yaml beside the store)"
+        )
+        made.add_argument("--stage", metavar="NAME", help=f"the stage of the recipe (default: {default})")
 
     inspect = on_store(
         "inspect", inspect_store, "what a store holds, what the mix makes of it, and whether it is whole"
     )
-    takes_mix(inspect)
+    takes_mix(inspect, "all")
     inspect.add_argument("--verify", action="store_true", help="check every file against its checksum")
     preview = on_store("preview", preview_store, "draw sentences from a store, decode them, and save a labelled sheet")
     takes_mix(preview)
-    preview.add_argument("-n", type=int, default=12, help="sentences, of all types in turn (default: 12)")
-    preview.add_argument("-o", "--output", default="preview.png", help="a PNG (default: preview.png)")
-    preview.add_argument("--split", default="train", help="train (default), val or test")
-    preview.add_argument("--seed", type=int, default=0, help="which sentences (default: 0)")
-    preview.add_argument("--tokenizer", metavar="DIR", help="that wrote it (default: the recipe's)")
-    preview.add_argument("--scale", type=int, default=1, help="of pixels (default: 1)")
+    preview.add_argument("-n", type=int, default=12, help="how many sentences, of all types in turn (default: 12)")
+    preview.add_argument("-o", "--output", metavar="FILE", default="preview.png", help="a .png (default: preview.png)")
+    preview.add_argument("--split", metavar="NAME", default="train", help="train (default), val or test")
+    preview.add_argument("--seed", type=int, default=0, help="another number draws other sentences (default: 0)")
+    preview.add_argument("--tokenizer", metavar="DIR", help="the tokenizer of the store (default: that of its run)")
+    preview.add_argument("--scale", type=int, metavar="N", help="draw each pixel N x N (default: until labels fit)")
 
     into = command(
         stores,
@@ -50,22 +52,29 @@ def add_store_commands(stores: Any) -> None:
     )
     into.add_argument("file", help="a .jsonl (LVM) or .bin (DeLVM) of tokens")
     into.add_argument("--out", required=True, metavar="DIR", help="the store to write")
-    into.add_argument("--format", choices=("lvm", "delvm"), help="default: by the file's name")
-    into.add_argument("--tokenizer", metavar="DIR", help="that made the tokens: says the grid, size and codes")
-    into.add_argument("--grid", type=int, nargs=2, default=[16, 16], metavar=("ROWS", "COLUMNS"))
-    into.add_argument("--codebook-size", type=int, default=8192)
-    into.add_argument("--size", type=int, default=256, help="pixels of a picture (default: 256)")
-    into.add_argument("--name", default="imported", help="of the source (default: imported)")
-    into.add_argument("--split", default="train", help="that the file is: train (default), val or test")
-    into.add_argument("--licence", default="unknown", help="of the pictures")
+    into.add_argument("--format", choices=("lvm", "delvm"), help="of the file (default: by its name)")
+    into.add_argument("--tokenizer", metavar="DIR", help="that made the tokens; in place of the next three options")
+    into.add_argument(
+        "--grid",
+        type=int,
+        nargs=2,
+        default=[16, 16],
+        metavar=("ROWS", "COLUMNS"),
+        help="tokens of a picture (default: 16 16)",
+    )
+    into.add_argument("--codebook-size", type=int, metavar="N", default=8192, help="number of codes (default: 8192)")
+    into.add_argument("--size", type=int, metavar="N", default=256, help="pixels of a picture's side (default: 256)")
+    into.add_argument("--name", default="imported", help="what recipes call the source (default: imported)")
+    into.add_argument("--split", metavar="NAME", default="train", help="of the sentences: train (default), val or test")
+    into.add_argument("--licence", default="unknown", help="of the pictures (default: unknown)")
 
     out = on_store("export", export_store, "write a store, or sentences drawn from it, for another system")
     takes_mix(out)
-    out.add_argument("-o", "--output", required=True, help="a .jsonl (LVM), .bin (DeLVM) or .parquet")
-    out.add_argument("--format", choices=("lvm", "delvm", "parquet"), help="default: by the file's name")
-    out.add_argument("--split", help="train, val or test (default: train; for parquet all)")
-    out.add_argument("-n", type=int, help="draw so many sentences of the mix (default: every sample as it is stored)")
-    out.add_argument("--seed", type=int, default=0, help="which sentences are drawn (default: 0)")
+    out.add_argument("-o", "--output", metavar="FILE", required=True, help="a .jsonl (LVM), .bin (DeLVM) or .parquet")
+    out.add_argument("--format", choices=("lvm", "delvm", "parquet"), help="of the file (default: by its name)")
+    out.add_argument("--split", metavar="NAME", help="train, val or test (default: train; for parquet all)")
+    out.add_argument("-n", type=int, help="draw N sentences of the mix (default: the photos of every sample)")
+    out.add_argument("--seed", type=int, default=0, help="another number draws other sentences (default: 0)")
 
 
 def inspect_store(args: argparse.Namespace) -> None:
@@ -74,16 +83,17 @@ def inspect_store(args: argparse.Namespace) -> None:
 
     store = Store.open(args.store)
     print("\n".join(describe(store)))
+    if args.verify:  # before the mix, which is read from files that are whole
+        wrong = store.verify()
+        print("\n".join([f"  {line}" for line in wrong] or ["every file matches its checksum"]))
+        if wrong:
+            files = "1 file is" if len(wrong) == 1 else f"{len(wrong)} files are"
+            raise ValueError(f"{store.path}: {files} not as written; delete what is named and build the store again")
     config = recipe_of(store, args.recipe)
-    if config is not None and config.stages and store.info.content == "tokens":
+    if config is not None and store.info.content == "tokens":
         for stage in config.stages if args.stage is None else [stage_of(config, args.stage)]:
             print(f"\nstage {stage.name}, batches of {stage.train.batch_size} x {stage.data.pictures} pictures")
             print("\n".join(describe_mix(stream_of(store, config, stage.name, "train", config.seed))))
-    if args.verify:
-        wrong = store.verify()
-        if wrong:
-            raise ValueError(f"{store.path}: {len(wrong)} files are not as written: {'; '.join(wrong[:3])}")
-        print("every file matches its checksum")
 
 
 def preview_store(args: argparse.Namespace) -> None:
@@ -95,9 +105,13 @@ def preview_store(args: argparse.Namespace) -> None:
     from lvmlite.stores import check_split, default_mix, preview
     from lvmlite.tokenizers import load_tokenizer
 
-    if args.n < 1 or args.scale < 1:
+    path = Path(args.output)
+    if args.n < 1 or (args.scale is not None and args.scale < 1):
         raise ValueError("-n and --scale are at least 1")
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise ValueError(f"{path}: a picture is written as .png; name one with -o")
     store = Store.open(args.store)
+    store.n_tokens  # noqa: B018 - raises for a store of pixels
     check_split(store, args.split)
     config = recipe_of(store, args.recipe)
     beside = store.path.parent / "tokenizer" / "final"
@@ -111,9 +125,9 @@ def preview_store(args: argparse.Namespace) -> None:
         stream = stream_of(store, config, args.stage, args.split, args.seed)
     else:
         stream = Stream([store], args.split, default_mix(store, args.split), args.seed, 64)
-    path = Path(args.output)
+    sheet = encode_png(preview(stream, args.n, tokenizer, args.scale))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(preview(stream, args.n, tokenizer, args.scale)))
+    path.write_bytes(sheet)
     print(path)
 
 
@@ -163,6 +177,8 @@ def export_store(args: argparse.Namespace) -> None:
     from lvmlite.exchange import drawn_sentences, export_parquet, export_sentences, format_of, stored_sentences
     from lvmlite.stores import check_split
 
+    if args.n is not None and args.n < 1:
+        raise ValueError("-n is at least 1")
     store, path = Store.open(args.store), Path(args.output)
     store.n_tokens  # noqa: B018 - raises for a store of pixels
     form = format_of(path, args.format)
@@ -181,7 +197,7 @@ def export_store(args: argparse.Namespace) -> None:
     else:
         config = recipe_of(store, args.recipe)
         if config is None:
-            raise ValueError(f"{store.path}: no recipe.yaml beside it; name one with --recipe")
+            raise ValueError(f"{store.path}: no recipe.yaml beside it to draw by; name one with --recipe")
         sentences = drawn_sentences(stream_of(store, config, args.stage, split, args.seed), args.n)
     print(f"{path}: {export_sentences(path, form, sentences):,} sentences")
 

@@ -146,8 +146,12 @@ class Shard:
         path = self.folder / name
         try:
             found: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise broken(path, error) from None
+        except FileNotFoundError:
+            raise ValueError(f"{path}: cannot be read (missing); build the store again") from None
+        except EOFError:
+            raise broken(path, "the file is empty") from None
+        except (OSError, ValueError) as error:
+            raise broken(path, "cut short" if "mmap length" in str(error) else error) from None
         if len(found) != rows:
             raise broken(path, f"{len(found)} rows, shard.json says {rows}")
         return found
@@ -193,7 +197,7 @@ class Store:
     def n_tokens(self) -> int:
         """Tokens per picture. Raises ValueError for a store of pixels."""
         if self.info.grid is None:
-            raise ValueError(f"{self.path}: holds pixels, not tokens")
+            raise ValueError(f"{self.path}: holds pixels, not tokens; name a store of tokens")
         return self.info.grid[0] * self.info.grid[1]
 
     def check_tokenizer(self, code_fingerprint: str) -> None:
@@ -221,7 +225,17 @@ class Store:
 
 def broken(path: Path, why: object) -> ValueError:
     """One line for a file of a store that cannot be used."""
-    return ValueError(f"{path}: cannot be read ({why}); build the store again")
+    reason = (isinstance(why, OSError) and why.strerror) or why
+    return ValueError(f"{path}: cannot be read ({reason}); build the store again after deleting it")
+
+
+def check_codes(codes: np.ndarray, codebook_size: int | None, where: object) -> None:
+    """Raises ValueError if codes are none of the codebook: a file was damaged after it was written."""
+    if codebook_size is not None and codes.size and (largest := int(codes.max())) >= codebook_size:
+        raise ValueError(
+            f"{where}: a code {largest} in a codebook of {codebook_size}: a damaged file; "
+            "lvmlite data inspect --verify finds it"
+        )
 
 
 def read_shard_info(folder: Path) -> ShardInfo | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from lvmlite.data.keyed import Draws, key_of, mix, permute
 from lvmlite.data.sentences import SENTENCES, Columns, SentenceType, sentence_configs
-from lvmlite.data.store import Store
+from lvmlite.data.store import Store, check_codes
 from lvmlite.recipe import Range, one_of
 
 CYCLE = 1000
@@ -152,13 +152,14 @@ class Mix:
     def cycles(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Of cycles first .. last-1 the type of each slot, and how many slots of its type stand before it in the cycle:
         (cycles, CYCLE) int64 each."""
+        if len(self.counts) == 1:
+            shape = (last - first, CYCLE)
+            return np.zeros(shape, np.int64), np.broadcast_to(np.arange(CYCLE), shape)
         keys = np.array([key_of(self.seed, "cycle", number) for number in range(first, last)], np.uint64)
         with np.errstate(over="ignore"):
             noise = mix(np.arange(CYCLE, dtype=np.uint64) ^ keys[:, None])
         counts = np.asarray(self.counts)
         order = np.repeat(np.arange(len(counts)), counts)[np.argsort(noise, axis=1, kind="stable")]
-        if len(counts) == 1:
-            return order, np.broadcast_to(np.arange(CYCLE), order.shape)
         place = np.argsort(order, axis=1, kind="stable")
         rank = np.empty_like(order)
         np.put_along_axis(rank, place, np.arange(CYCLE) - np.repeat(np.cumsum(counts) - counts, counts), axis=1)
@@ -249,7 +250,7 @@ class Stream(Mix):
         first, each = self.rank_slots(index, rank, world_size)
         kind, use = self.slots(first, first + each)
         groups = []
-        for t in np.unique(kind).tolist():
+        for t in np.flatnonzero(np.bincount(kind)).tolist():
             mine = np.flatnonzero(kind == t)
             numbers = use[mine][:, None] * self.per_slot[t] + np.arange(self.per_slot[t])
             groups.append(Slots(t, mine, *self.cells(t, numbers.ravel())))
@@ -282,6 +283,7 @@ class Stream(Mix):
         codes = self.columns.gather(
             *(np.concatenate([getattr(g, n).ravel() for g in groups]) for n in ("columns", "rows"))
         )
+        check_codes(codes, self.bos, "a batch")
         inputs = np.full((len(kind), self.context), self.bos, np.int64)
         targets = np.full((len(kind), self.context), IGNORE, np.int64)
         document = np.full((len(kind), self.context), -1, np.int32)

@@ -43,7 +43,7 @@ class BoxesConfig:
 
 class Boxes(Task):
     """`read` gives whole pixels, in an order of its own and numbered in it. It is exact for boxes of at least 3 x 3
-    pixels that do not touch; on the photo, also for most that do.
+    pixels that do not touch; on the photo, also for most that do, unless so many cross that the search is given up.
 
     On black, boxes of a class that touch merge; of two that overlap the larger is read by what is left of its
     rectangle; a hidden one is lost. On the photo, a box is lost if its outline is made of others', or half drawn over;
@@ -93,7 +93,7 @@ class Boxes(Task):
 
         Raises:
             ValueError: no `image`, from which the size and the photo are taken.
-            Unreadable: a class outside 1..n_classes.
+            Unreadable: a class outside 1..n_classes, or on black one whose colour is black: the background of VOC.
         """
         if image is None:
             raise ValueError("boxes are drawn on a photo or in its size: give `image`")
@@ -101,6 +101,8 @@ class Boxes(Task):
         classes = annotation[:, 4].astype(np.int64)
         palettes.require(classes - 1, table[1:], self.config.task)
         outlined = self.config.background == "photo"
+        if not outlined and not table[classes].any(axis=1).all():
+            raise Unreadable("boxes: a class drawn in black on black")
         picture = image.copy() if outlined else np.zeros_like(image)
         width = _line(image.shape[:2])
         corners = _pixels(annotation[:, :4], image.shape[:2])
@@ -150,6 +152,8 @@ def _pixels(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _rectangles(picture: np.ndarray, table: np.ndarray) -> Found:
     """Boxes around the connected parts of each class."""
+    table = table.copy()
+    table[0] = 0  # what is black is no box, whatever the palette has for unlabelled
     ids = palettes.nearest(picture, table)
     ids = settle(ids, (picture == table[ids]).all(-1))
     parts = components(ids)

@@ -20,7 +20,7 @@ _CHANGED = 48  # L1 levels by which a pixel of a line differs from the photo, un
 _NEAR = 96  # at most, L1 levels from a class's colour of a pixel that may be of a line, where the photo is not known
 _OWN = 0.5  # of a frame that must be of its class: other frames may be drawn over the rest
 _NEW = 0.2  # of a frame that must not belong to a frame found before
-_CORNERS, _BOXES = 600, 2000  # more possible ones are no drawing: a photo that is taken for lines
+_CORNERS, _BOXES = 2000, 8000  # more possible ones are no drawing: a photo that is taken for lines
 
 
 def find_outlines(picture: np.ndarray, table: np.ndarray, image: np.ndarray | None, width: int) -> Found:

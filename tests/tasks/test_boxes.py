@@ -73,6 +73,16 @@ def test_smaller_boxes_stay_visible_on_black():
         assert same(task.read(picture), boxes)
 
 
+def test_black_is_no_box_in_a_palette_where_it_is_a_class():
+    task, image = Boxes(BoxesConfig(background="black", palette="voc")), np.zeros((32, 32, 3), np.uint8)
+    boxes = np.array([(4, 4, 12, 20, 16, 1)], np.float32)
+    assert same(task.read(task.render(boxes, image=image)), boxes)
+    assert len(task.read(image)) == 0
+    boxes[0, 4] = 1
+    with pytest.raises(Unreadable, match="black on black"):
+        task.render(boxes, image=image)
+
+
 def test_one_class_is_white_whatever_the_id():
     task = Boxes(BoxesConfig(background="black", n_classes=1))
     fitted = task.fit(np.array([(4, 4, 8, 8, 17, 3)], np.float32), Geometry(size=16), (16, 16))

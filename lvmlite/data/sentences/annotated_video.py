@@ -17,7 +17,7 @@ from lvmlite.data.build import IMAGE
 from lvmlite.data.keyed import Draws
 from lvmlite.data.sentences.base import Clips, Columns, SentenceType, Share, by_source, kinds_of
 from lvmlite.data.sentences.pairs import BOTH, Order
-from lvmlite.data.sentences.video import STRIDES, Sampler, Sampling, Stride, check_named
+from lvmlite.data.sentences.video import STRIDES, Sampler, Sampling, Stride, by_step, check_named
 from lvmlite.data.store import Shard
 from lvmlite.recipe import Range
 
@@ -74,7 +74,8 @@ class AnnotatedVideo(SentenceType):
     @classmethod
     def expand(cls, config: AnnotatedVideoConfig, shards: Sequence[Shard], columns: Columns) -> list[SentenceType]:
         types: list[SentenceType] = []
-        for source, mine in by_source([shard for shard in shards if shard.info.frames_per_sample != 1]).items():
+        groups = [(source, some) for source, mine in by_source(shards).items() for some in by_step(mine).values()]
+        for source, mine in groups:
             for kind in kinds_of(mine, config.kinds):
                 having = [shard for shard in mine if kind in shard.info.columns]
                 types += [

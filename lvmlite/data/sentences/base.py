@@ -65,12 +65,14 @@ class Columns:
         if (flat_columns == flat_columns[0]).all():
             out = np.take(first, flat_rows, axis=0)
         else:
-            order = np.argsort(flat_columns, kind="stable")
+            small = flat_columns.astype(np.int16) if len(self.names) < 2**15 else flat_columns
+            order = np.argsort(small, kind="stable")  # of 16 bits: by radix
             sorted_columns, sorted_rows = flat_columns[order], flat_rows[order]
             cuts = [0, *(np.flatnonzero(np.diff(sorted_columns)) + 1).tolist(), len(order)]
             out = np.empty((len(order), *first.shape[1:]), first.dtype)
+            whole = _rows(out)
             for a, b in pairwise(cuts):
-                out[order[a:b]] = np.take(self.array(int(sorted_columns[a])), sorted_rows[a:b], axis=0)
+                whole[order[a:b]] = np.take(_rows(self.array(int(sorted_columns[a]))), sorted_rows[a:b])
         self._mapped += len(flat_rows) * max(FAULT_AROUND, first[:1].nbytes)
         if self._mapped > RESIDENT:
             self.release()
@@ -87,6 +89,11 @@ class Columns:
                 mapped = mapped.base
             if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """Rows (n, ...) of a contiguous array as n opaque elements: copied faster than as rows of numbers."""
+    return array.reshape(len(array), -1).view(f"V{array[:1].nbytes}")[:, 0]
 
 
 class Frames:

@@ -20,7 +20,7 @@ class MultiConfig:
     """Tuples of the photo and its annotations, one photo after the other: [seg, photo, depth] * 5.
 
     Attributes:
-        kinds: the k annotations; default: all. A frame that lacks one is left out.
+        kinds: the k annotations; default: all. A frame that lacks one is left out, and counted.
         sizes: m, of the tuples; one type each; default: 2 .. 1 + k. Which m, and in which order, is drawn per sentence.
         pictures: at most so many in a sentence: as many whole tuples as fit.
     """
@@ -36,7 +36,16 @@ class MultiConfig:
 class Multi(SentenceType):
     """Items are frames that have all the kinds: each once per epoch."""
 
-    def __init__(self, shards: Sequence[Shard], columns: Columns, source: str, kinds: list[str], m: int, pictures: int):
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        columns: Columns,
+        source: str,
+        kinds: list[str],
+        m: int,
+        pictures: int,
+        lacking: int = 0,
+    ):
         self.name, self.m = f"multi/{source}/{m} of {1 + len(kinds)}", m
         self.items_per_sentence = pictures // m
         self.n_pictures = m * self.items_per_sentence
@@ -45,6 +54,7 @@ class Multi(SentenceType):
         self.frames = Frames(shards, columns, names)
         self.n_items = self.frames.n
         self.columns = np.stack([self.frames.columns[name] for name in names])  # (1 + k, shards)
+        self.left_out = {"frames that lack a kind": lacking} if lacking else {}
 
     @classmethod
     def expand(cls, config: MultiConfig, shards: Sequence[Shard], columns: Columns) -> list[SentenceType]:
@@ -52,10 +62,11 @@ class Multi(SentenceType):
         for source, mine in by_source(shards).items():
             kinds = kinds_of(mine, config.kinds)
             having = [shard for shard in mine if set(kinds) <= set(shard.info.columns)]
+            lacking = sum(shard.info.n_frames for shard in mine) - sum(shard.info.n_frames for shard in having)
             most = min(1 + len(kinds), config.pictures)
             sizes = range(2, most + 1) if config.sizes is None else dict.fromkeys(config.sizes)
             if kinds and having:
-                types += [cls(having, columns, source, kinds, m, config.pictures) for m in sizes if m <= most]
+                types += [cls(having, columns, source, kinds, m, config.pictures, lacking) for m in sizes if m <= most]
         return types
 
     def cells(self, items: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ class RandomConfig:
 
 
 class Random(Single):
-    """`pictures` consecutive positions of the same shuffle that `single` reads: each picture once per epoch."""
+    """`pictures` consecutive positions of a shuffle such as `single` reads: each picture once per epoch."""
 
     def __init__(self, config: RandomConfig, shards: Sequence[Shard], columns: Columns):
         single = SingleConfig(sources=config.sources, kinds=config.kinds)

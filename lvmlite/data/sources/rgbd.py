@@ -3,10 +3,12 @@
 In: a folder, tar or zip of sequences in one of three layouts; colour and depth must be registered, pixel for pixel.
 Out: clips. A frame whose depth is missing, or which cannot be used, is left out of its clip and listed.
 
-- 7-Scenes, and as KinectFusion programs write it: ``<seq>/frame-000000.color.png`` (or .jpg), ``.depth.png``
+- 7-Scenes, and as KinectFusion programs write it: ``<seq>/frame-000000.color.png`` (or .jpg), ``.depth.png``. Where a
+  scene has 7-Scenes' TrainSplit.txt and TestSplit.txt, with lines "sequence1", its ``seq-01`` ... are split so
 - TUM RGB-D (https://doi.org/10.1109/IROS.2012.6385773): ``<seq>/rgb.txt`` and ``depth.txt``, lines of a time and a
   file; a photo belongs to the depth nearest in time, at most 0.02 s away, as the data set's own tool has it
-- ScanNet as exported: ``<scene>/color/0.jpg``, ``<scene>/depth/0.png``; several scans of one room are one group
+- ScanNet as exported: ``<scene>/color/0.jpg``, ``<scene>/depth/0.png``; several scans of one room are one group.
+  Its photos are larger than its depth maps (1296 x 968, 640 x 480), and are reduced to them
 
 Normals come from depth, where intrinsics are known: from differences of neighbours, averaged over a window because a
 sensor's millimetres are noisy; where depth is unknown or jumps, a difference does not count.
@@ -27,7 +29,8 @@ from lvmlite.data.sources.clips import Video, cut_clips, in_order, numbering
 from lvmlite.data.sources.files import Files, find_files
 from lvmlite.data.sources.listed import Entry, EntryFrames, Listed
 from lvmlite.data.sources.maps import check_size, known_depth
-from lvmlite.images import Unreadable, decode
+from lvmlite.data.sources.published import read_lines
+from lvmlite.images import Unreadable, decode, resize
 from lvmlite.recipe import Range
 from lvmlite.sample import SPLITS, Sample, split_of
 
@@ -39,6 +42,7 @@ COLOUR = {
 DEPTH_SCALE = {"7scenes": 1000.0, "scannet": 1000.0, "tum": 5000.0}
 INTRINSICS = ("intrinsics.txt", "intrinsic/intrinsic_depth.txt")  # the second as ScanNet is exported
 SAME_TIME = 0.02  # seconds
+SAME_ASPECT = 0.01  # ScanNet's photos and depth maps differ by 0.4%
 WINDOW = 3  # pixels to each side over which differences are averaged: 42 of them
 ENOUGH = 10  # differences for a mean; a corner of the map has 12
 JUMP = 0.05  # of the depth: neighbours that differ by more are on two surfaces
@@ -55,8 +59,9 @@ class RgbdConfig:
     depth_scale: stored depth per metre; default: of the layout, 1000, or 5000 of TUM. 0 and 65535 are unknown.
     fx, fy, cx, cy: intrinsics in pixels of the depth map, all four; default: ``intrinsics.txt`` (a 3 x 3 matrix)
         beside the sequence's frames or above them. Without either there are no normals.
-    splits: sequence -> train, val or test; others by a hash.
-    val, test: shares of groups held out by the hash. A dozen sequences may leave either empty.
+    splits: sequence -> train, val or test; others by 7-Scenes' own lists, or by a hash.
+    val, test: shares of groups held out by the hash; of a list's train, `val`. A dozen sequences may leave either
+        empty.
     max_samples: at most so many, chosen by a hash of the key.
     part_size: clips a part.
     """
@@ -95,6 +100,7 @@ class Rgbd(Listed):
             raise ValueError("intrinsics: give all of fx, fy, cx and cy, or none")
         rejects = list(self._files.rejects)
         layout = self._layout()
+        self._reduces = layout == "scannet"
         self._scale = config.depth_scale or DEPTH_SCALE[layout]
         found = tum_frames(self._files, rejects) if layout == "tum" else numbered_frames(self._files, layout, rejects)
         videos = [self._video(folder, frames, rejects) for folder, frames in found.items() if frames]
@@ -125,7 +131,10 @@ class Rgbd(Listed):
     def _video(self, folder: str, frames: list[tuple[str, str]], rejects: list[Reject]) -> Video:
         name = folder or self._files.path.name.split(".")[0]
         room = re.sub(r"(scene\d{4})_\d\d$", r"\1", name)
-        split = self.config.splits.get(name) or split_of(room, self.config.val, self.config.test)
+        official = official_split(self._files, folder)
+        test = self.config.test if official is None else 0
+        split = "test" if official == "test" else split_of(room, self.config.val, test)
+        split = self.config.splits.get(name, split)
         camera = self._camera(folder, rejects)
         return Video(name, room, split, tuple((photo, depth, camera) for photo, depth in frames))
 
@@ -181,6 +190,9 @@ class Rgbd(Listed):
     def _pair(self, frame: tuple[str, str, Intrinsics | None]) -> tuple[np.ndarray, np.ndarray]:
         """Photo and depth in metres. Raises Unreadable."""
         image, depth = decode(self._files.open(frame[0])), known_depth(self._files.read(frame[1]), self._scale)
+        (height, width), (h, w) = depth.shape, image.shape[:2]
+        if self._reduces and h > height and w > width and abs(h * width - w * height) < SAME_ASPECT * h * width:
+            image = resize(image, (height, width), "bilinear")
         check_size(depth, image, "depth")
         return image, depth
 
@@ -189,6 +201,17 @@ class Rgbd(Listed):
         image, depth = self._pair(frame)
         found = {"image": image, "depth": depth}
         return found if frame[2] is None else found | {"normals": normals_of_depth(depth, frame[2])}
+
+
+def official_split(files: Files, folder: str) -> str | None:
+    """ "train" or "test" of a sequence "chess/seq-01" that a list beside it names "sequence1"; None if none does."""
+    scene, _, name = folder.rpartition("/")
+    number = re.fullmatch(r"seq-0*(\d+)", name)
+    for split in ("train", "test"):
+        listed = read_lines(files, f"{scene}/{split.title()}Split.txt" if scene else f"{split.title()}Split.txt")
+        if number and any(re.fullmatch(rf"sequence0*{number[1]}", line) for line in listed):
+            return split
+    return None
 
 
 def numbered_frames(files: Files, layout: str, rejects: list[Reject]) -> dict[str, list[tuple[str, str]]]:

@@ -63,10 +63,11 @@ class WebDataset(Packed):
     def __init__(self, config: WebDatasetConfig, seed: int = 0) -> None:
         super().__init__(config, SHARDS, "tar shards")
         self._field = config.category.removeprefix("json.") if config.category.startswith("json.") else None
-        self._label = "json" if self._field is not None else config.category
-        pictures = [name for name in PICTURES if name not in config.columns]
+        self._label = "json" if self._field is not None else config.category.lower()
+        columns = [column.lower() for column in config.columns]
+        pictures = [name for name in PICTURES if name not in columns]
         self._pictures = [config.image.lower()] if config.image else pictures
-        self._wanted = frozenset([*self._pictures, self._label, *config.columns])
+        self._wanted = frozenset([*self._pictures, self._label, *columns])
         most = shares([config.max_samples or 1] * len(self.files), config.max_samples)
         self._most = dict(zip(self.files, most, strict=True)) if config.max_samples else {}
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lvmlite.data.sentences import AnnotatedVideoConfig
+from lvmlite.data.keyed import Draws
+from lvmlite.data.sentences import AnnotatedVideoConfig, Columns
+from lvmlite.data.sentences.annotated_video import AnnotatedVideo
 
 from ..toys import Made, make_store
 from .reader import Reader
@@ -55,3 +58,18 @@ def test_some_of_them(annotated: Made) -> None:
     assert Reader(annotated, AnnotatedVideoConfig(frames=2, kinds=["depth"])).types == []
     with pytest.raises(ValueError, match="stride 7 is no multiple of 5"):
         Reader(annotated, AnnotatedVideoConfig(strides=[7]))
+
+
+def test_stores_that_kept_other_frames_of_one_source(tmp_path: Path) -> None:
+    """A stride of 10 is two kept frames of one store, and one of the other."""
+    shards = []
+    for step in (5, 10):
+        made = make_store(tmp_path / f"{step}", [("vos", "train", [12], KINDS)], about={"vos": {"frame_step": step}})
+        shards += made.store.select("train")
+    config = AnnotatedVideoConfig(frames=3, strides=[10], layouts=["grouped"], orders=["discriminative"])
+    steps = []
+    for kind in AnnotatedVideo.expand(config, shards, Columns()):
+        assert kind.n_items == 1
+        _, rows = kind.cells(np.zeros((1, 1), np.int64), Draws(0, np.arange(1)))
+        steps.append(np.diff(rows[0, :3]).tolist())
+    assert steps == [[2, 2], [1, 1]]

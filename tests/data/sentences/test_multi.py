@@ -33,6 +33,7 @@ def test_one_type_for_each_source_and_size(annotated: Made) -> None:
         "multi/b/2 of 3": (16, 8, 6),
         "multi/b/3 of 3": (15, 5, 6),
     }
+    assert [t.left_out for t in Reader(annotated, MultiConfig(sizes=[2])).types] == [{"frames that lack a kind": 4}, {}]
     some = Reader(annotated, MultiConfig(kinds=["seg"], sizes=[2, 3], sources=["a"])).types
     assert [(t.name, t.n_items) for t in some] == [("multi/a/2 of 2", 15)]
 

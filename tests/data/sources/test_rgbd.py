@@ -11,6 +11,7 @@ from lvmlite.data.sources.rgbd import Rgbd, RgbdConfig, normals_of_depth, read_i
 from lvmlite.images import Unreadable
 from lvmlite.sample import split_of
 
+from .layouts.pictures import save
 from .layouts.rgbd import CAMERA, MATRIX, save_pair, write_7scenes, write_tum
 
 
@@ -104,6 +105,32 @@ def test_scannet_scans_of_one_room_are_one_group(tmp_path, read):
         ("scene0000_01#000000", "scene0000", [0, 2, 10]),
     ]
     assert source.annotations == ("depth", "normals")
+
+
+def test_scannet_photos_are_reduced_to_their_depth_maps(tmp_path, read):
+    """1296 x 968 and 640 x 480 as exported, here a tenth of it; one of another aspect is no partner."""
+    for number, (height, width) in enumerate([(97, 130), (60, 130)]):
+        stripes = np.zeros((height, width, 3), np.uint8)
+        stripes[:, width // 2 :] = 255
+        save(tmp_path / f"scene0000_00/color/{number}.png", stripes)
+        save(tmp_path / f"scene0000_00/depth/{number}.png", np.full((48, 64), 1500, np.uint16), np.uint16)
+    samples, rejects = read(rgbd(tmp_path))
+    (frame,) = samples[0].frames
+    assert frame["image"].shape == (48, 64, 3)
+    assert frame["image"][:, [30, 33], 0].tolist() == [[0, 255]] * 48
+    assert [r.reason for r in rejects] == ["depth and photo differ in size"]
+
+
+def test_seven_scenes_lists_decide_the_split(tmp_path, read):
+    for run in ("seq-01", "seq-02", "seq-10"):
+        folder = tmp_path / "chess" / run
+        save_pair(folder / "frame-000000.color.png", folder / "frame-000000.depth.png", 0)
+    (tmp_path / "chess/TrainSplit.txt").write_text("sequence1\r\nsequence10\r\n")
+    (tmp_path / "chess/TestSplit.txt").write_text("sequence2\n")
+    splits = {s.group: s.split for s in read(rgbd(tmp_path / "chess", val=0, test=1))[0]}
+    assert splits == {"seq-01": "train", "seq-02": "test", "seq-10": "train"}
+    splits = {s.group: s.split for s in read(rgbd(tmp_path, val=1, splits={"chess/seq-10": "test"}))[0]}
+    assert splits == {"chess/seq-01": "val", "chess/seq-02": "test", "chess/seq-10": "test"}
 
 
 def test_a_tar_is_read_in_place(scenes, tmp_path, read, same):

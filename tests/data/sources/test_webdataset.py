@@ -66,6 +66,16 @@ def test_columns_become_annotations(tmp_path, read):
     assert not np.array_equal(frame["target"], frame["image"])
 
 
+def test_the_case_of_columns_is_of_no_account(tmp_path, read):
+    members = [("a.JPG", picture(0, "JPEG")), ("a.Mask.png", mask(7)), ("a.CLS", b"cat")]
+    path = shard(tmp_path / "0.tar", members)
+    for column, label in (("mask.png", "cls"), ("Mask.PNG", "Cls")):
+        samples, rejects = read(webdataset(path, columns={column: "instances"}, category=label))
+        assert rejects == []
+        assert samples[0].category == "cat"
+        assert list(samples[0].frames[0]) == ["image", "instances"]
+
+
 def test_which_picture_is_the_photo(tmp_path, read):
     path = shard(tmp_path / "0.tar", [("a.png", picture(0)), ("a.jpg", picture(1, "JPEG")), ("a.0.webp", b"")])
     first = read(webdataset(path))[0][0].frames[0]["image"]
