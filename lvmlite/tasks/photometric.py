@@ -14,6 +14,7 @@ import numpy as np
 
 from lvmlite.recipe import Range
 from lvmlite.tasks.base import Task
+from lvmlite.tasks.paired import Picture
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,10 @@ class InpaintingConfig:
             raise ValueError(f"min_area {self.min_area} must be above 0 and below max_area {self.max_area}")
 
 
-class Inpainting(Task):
+class Inpainting(Picture):
     """The photo with random black boxes. `read` and `render` are the identity."""
 
     Config: ClassVar = InpaintingConfig
-    metrics = ("psnr",)
 
     def __init__(self, config: InpaintingConfig) -> None:
         self.config = config
@@ -110,20 +110,6 @@ class Inpainting(Task):
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             mask[top : top + h, left : left + w] = True
         return mask
-
-    def render(
-        self, annotation: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
-    ) -> np.ndarray:
-        """The annotation itself, uint8 (H, W, 3)."""
-        assert annotation.ndim == 3, annotation.shape
-        assert annotation.dtype == np.uint8, annotation.dtype
-        return annotation
-
-    def read(
-        self, picture: np.ndarray, variant: int = 0, split: str = "train", image: np.ndarray | None = None
-    ) -> np.ndarray:
-        """The picture itself."""
-        return picture
 
 
 def luma(picture: np.ndarray) -> np.ndarray:
