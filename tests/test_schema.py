@@ -57,4 +57,5 @@ def test_shares_that_sum_to_nothing() -> None:
 
 def test_stores_have_names_of_their_own() -> None:
     mix = "stages[0].data.sentences=[{sentence: whole, sources: [imported]}]"
-    load_recipe(TINY, ["data.sources=[]", "data.only={}", "data.stores=[x]", "tokenizer.path=x", "evaluate=[]", mix])
+    words = ["data.sources=[]", "data.only={}", "data.stores=[x]", "tokenizer.path=x", "evaluate=[]", mix]
+    assert load_recipe(TINY, words).stages[0].data.sentences[0].sources == ["imported"]
