@@ -78,7 +78,7 @@ def estimate(work: Work, todo: set[str]) -> list[Estimate]:
         n_tokens, codebook_size = tokenizer.n_tokens, tokenizer.codebook_size
     if "tokens" in todo:
         batch, blank = config.tokenizer.encode_batch, np.zeros((config.tokenizer.encode_batch, size, size, 3), np.uint8)
-        bf16 = config.tokenizer.encode_bf16
+        bf16 = config.tokenizer.encode_bf16 and use_bf16(device)
         each = median_seconds(lambda: encode_pictures(tokenizer, blank, batch, bf16), device) / batch
         tokens, spent = pictures * n_tokens, pictures * each
         if not config.data.pixels:  # workers draw while this process encodes

@@ -74,7 +74,8 @@ class TokenizerConfig:
     Attributes:
         path: a tokenizer folder; nothing is trained then.
         net, train: of the one to train.
-        encode_batch: pictures encoded together; encode_bf16: under autocast, faster, some codes differ.
+        encode_batch: pictures encoded together; encode_bf16: under autocast, where the device has such products in
+            hardware: faster, some codes differ. The store says how it was encoded.
     """
 
     path: str | None = None

@@ -131,7 +131,7 @@ class Work:
                 self.tokenizer(),
                 self.out / "tokens",
                 batch=config.encode_batch,
-                bf16=config.encode_bf16,
+                bf16=config.encode_bf16 and use_bf16(self.device),
                 progress=lambda n, total, what: bar.update(n, what, total),
             )
         return f"{sum(shard.n_pictures for shard in store.info.shards) * store.n_tokens:,} tokens"
@@ -151,7 +151,7 @@ class Work:
                 seed=self.config.seed,
                 workers=data.workers,
                 batch=config.encode_batch,
-                bf16=config.encode_bf16,
+                bf16=config.encode_bf16 and use_bf16(self.device),
                 progress=lambda n, total, what: bar.update(n, what, total),
             )
         return f"{sum(s.n_pictures for s in store.info.shards) * store.n_tokens:,} tokens: {self.drawn(store)}"
