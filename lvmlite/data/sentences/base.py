@@ -19,7 +19,7 @@ from lvmlite.data.store import Shard
 from lvmlite.recipe import Range
 
 MAX_OPEN = 256  # columns of a stream; the usual limit is 1024 open files a process
-RESIDENT = 2**32  # bytes of the store that stay mapped into the process; a page mapped anew costs 2 microseconds
+RESIDENT = 2**32  # bytes of the store that stay mapped into the process; mapping a page anew costs 2.5 us
 FAULT_AROUND = 2**16  # bytes that Linux maps when a row of them is read
 Share = Annotated[float, Range(0)]
 
