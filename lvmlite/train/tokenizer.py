@@ -110,7 +110,7 @@ class TokenizerLearner:
                     f"step {step}: the codes have no place, the latents are not finite; lower the learning rate"
                 )
             quantizer.place(found, self.generator("place", step))
-        distributed.broadcast_([quantizer.embedding.weight, quantizer.use, quantizer.total])
+        distributed.broadcast_([*quantizer.state_dict().values(), *quantizer.training_state().values()])
 
     def generator(self, name: str, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(key_of(self.seed, name, step) % 2**63)
@@ -121,7 +121,7 @@ class TokenizerLearner:
         if quantize:
             self.seen.append((out.latents, out.codes))
         loss, parts = reconstruction_loss(self.config.losses, out.images, micro_batch.data)
-        return loss + out.loss, parts | {"commitment": out.loss}
+        return loss + out.loss, parts | out.parts
 
     @torch.no_grad()
     def after_step(self, step: int) -> dict[str, float]:
@@ -175,4 +175,4 @@ class TokenizerLearner:
         return self.stream.batch_size
 
     def extra_state(self) -> dict[str, Tensor]:
-        return {"use": self.tokenizer.quantize.use, "total": self.tokenizer.quantize.total}
+        return self.tokenizer.quantize.training_state()

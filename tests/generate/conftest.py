@@ -12,7 +12,7 @@ from lvmlite.generate.folder import export_model
 from lvmlite.generate.lvm import LVM
 from lvmlite.model.transformer import ModelConfig, Transformer
 from lvmlite.tokenizers import build_tokenizer
-from lvmlite.tokenizers.quantizers import NearestCodeConfig
+from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGANConfig
 
 K, SIZE, S = 64, 16, 4

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvmlite.tokenizers import quantizers
-from lvmlite.tokenizers.quantizers import NearestCode, NearestCodeConfig
+from lvmlite.tokenizers.quantizers import nearest as quantizers
+from lvmlite.tokenizers.quantizers.nearest import NearestCode, NearestCodeConfig
 
 
 def quantizer(k: int = 12, c: int = 3, seed: int = 0, **settings: float) -> NearestCode:
@@ -27,7 +27,7 @@ def test_the_nearest_code_is_found(chunk: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(quantizers, "SEARCH_CHUNK", chunk)
     made, x = quantizer(40, 5), draw(701, 5, seed=1)
     distances = torch.cdist(x.double(), made.embedding.weight.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    found, best = made.nearest(x), distances.argmin(1)
+    found, best = made.encode(x), distances.argmin(1)
     assert found.dtype == torch.int64
     two = distances.topk(2, largest=False).values
     clear = two[:, 1] - two[:, 0] > 1e-5
@@ -37,22 +37,22 @@ def test_the_nearest_code_is_found(chunk: int, monkeypatch: pytest.MonkeyPatch) 
 
 def test_chunks_are_small_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made, x = quantizer(40, 5), draw(95, 5, seed=1)
-    whole, seen = made.nearest(x), []
+    whole, seen = made.encode(x), []
     addmm = torch.addmm
     monkeypatch.setattr(quantizers, "SEARCH_CHUNK", 400)
     monkeypatch.setattr(torch, "addmm", lambda a, b, c, **kw: seen.append(len(b)) or addmm(a, b, c, **kw))
-    assert made.nearest(x).equal(whole)
+    assert made.encode(x).equal(whole)
     assert seen == [10] * 9 + [5]
 
 
 def test_ties_go_to_the_lower_code() -> None:
     made = quantizer(4, 2)
     made.embedding.weight.copy_(torch.tensor([[9.0, 9.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
-    assert made.nearest(torch.tensor([[1.0, 0.0], [0.0, 0.0], [-2.0, 0.0]])).tolist() == [1, 1, 3]
+    assert made.encode(torch.tensor([[1.0, 0.0], [0.0, 0.0], [-2.0, 0.0]])).tolist() == [1, 1, 3]
 
 
 def test_nothing_in_nothing_out() -> None:
-    assert quantizer().nearest(torch.zeros(0, 3)).shape == (0,)
+    assert quantizer().encode(torch.zeros(0, 3)).shape == (0,)
 
 
 def test_the_gradient_passes_straight() -> None:
@@ -86,7 +86,7 @@ def test_the_codebook_is_a_moving_average(decay: float) -> None:
     use, total = made.use.numpy().astype(float).copy(), made.total.numpy().astype(float).copy()
     for step in range(6):
         x = draw(30, 2, seed=10 + step)
-        codes = made.nearest(x)
+        codes = made.encode(x)
         made.update(*made.tally(x, codes))
         for code in range(8):
             won = x.numpy()[codes.numpy() == code]
@@ -102,7 +102,7 @@ def test_the_average_settles_on_what_a_code_wins() -> None:
     made.embedding.weight.copy_(torch.tensor([[-1.0], [1.0]]))
     x = torch.tensor([[-3.0], [-5.0], [2.0]])
     for _ in range(30):
-        made.update(*made.tally(x, made.nearest(x)))
+        made.update(*made.tally(x, made.encode(x)))
     assert made.embedding.weight.flatten().tolist() == pytest.approx([-4.0, 2.0], rel=1e-5)
     assert made.use.tolist() == pytest.approx([2.0, 1.0], rel=1e-5)
 
@@ -113,7 +113,7 @@ def test_a_code_that_never_wins_stays_where_it_is() -> None:
     made.place(torch.tensor([[1.0, 1.0], [9.0, 9.0]]), torch.Generator().manual_seed(0))
     x = torch.full((4, 2), 1.0)
     for _ in range(400):
-        assert made.update(*made.tally(x, made.nearest(x))).tolist() == []
+        assert made.update(*made.tally(x, made.encode(x))).tolist() == []
     assert sorted(made.embedding.weight[:, 0].tolist()) == pytest.approx([1.0, 9.0], rel=1e-3)
 
 
@@ -123,13 +123,13 @@ def test_k_means_leaves_no_dead_code(n: int, k: int) -> None:
     first = draw(k, 3, seed=5)
     made.embedding.weight.copy_(first)
     made.place(x, torch.Generator().manual_seed(0))
-    codes = made.nearest(x)
+    codes = made.encode(x)
     assert len(codes.unique()) == k
     assert made.use.tolist() == [1.0] * k
     assert made.total.equal(made.embedding.weight)
     error = (x - made.embedding.weight[codes]).square().mean()
     made.embedding.weight.copy_(x[:k])
-    assert error < 0.8 * (x - x[:k][made.nearest(x)]).square().mean()  # better than k of the latents
+    assert error < 0.8 * (x - x[:k][made.encode(x)]).square().mean()  # better than k of the latents
 
 
 def test_k_means_finds_clusters() -> None:
@@ -175,7 +175,7 @@ def test_revival_moves_exactly_the_dead() -> None:
 
 def test_the_search_is_in_float32_under_autocast() -> None:
     made, x = quantizer(64, 8), draw(500, 8, seed=1)
-    expected = made.nearest(x)
+    expected = made.encode(x)
     with torch.autocast("cpu", torch.bfloat16):
         assert made(x).codes.equal(expected)
 

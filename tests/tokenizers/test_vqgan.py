@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvmlite.tokenizers.quantizers import NearestCodeConfig
-from lvmlite.tokenizers.vqgan import VQGAN, Norm, SelfAttention, VQGANConfig
+from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
+from lvmlite.tokenizers.convnet import Norm, SelfAttention
+from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 
 TINY = VQGANConfig(
     channels=16, multipliers=(1, 2), n_res_blocks=1, n_decoder_res_blocks=1, z_channels=8, patch=2,

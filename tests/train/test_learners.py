@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lvmlite.data.stream import IGNORE
 from lvmlite.tokenizers.base import to_float
-from lvmlite.tokenizers.quantizers import NearestCodeConfig
+from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 from lvmlite.train.language import LanguageLearner
 from lvmlite.train.loop import Diverged, MicroBatch, Trainer
@@ -67,7 +67,7 @@ def test_micro_batches_equal_the_batch_tokenizer(data: Path, tmp_path: Path) -> 
     trained(split, tmp_path / "split")
     for a, b in zip(log(tmp_path / "whole"), log(tmp_path / "split")):
         for name in ("loss", "l1", "l2", "commitment"):
-            assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-8)
+            assert a.get(name) == pytest.approx(b.get(name), rel=1e-5, abs=1e-8)
         assert [a.get(n) for n in ("revived", "codes_used")] == [b.get(n) for n in ("revived", "codes_used")]
     assert a["val_psnr"] == pytest.approx(b["val_psnr"], rel=1e-5)
     assert torch.allclose(whole.tokenizer.quantize.total, split.tokenizer.quantize.total, atol=1e-4)
@@ -213,7 +213,7 @@ def test_codes_are_placed_at_their_step(data: Path, tmp_path: Path) -> None:
     untouched = codes.clone()
     for step in range(3):
         entry = made.one_step(NoWindow())  # type: ignore[arg-type]
-        assert entry["commitment"] == 0
+        assert "commitment" not in entry
         assert "codes_used" not in entry
         assert codes.equal(untouched), step
     entry = made.one_step(NoWindow())  # type: ignore[arg-type]

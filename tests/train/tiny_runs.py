@@ -29,7 +29,7 @@ from lvmlite.data.sentences import SingleConfig, VideoConfig
 from lvmlite.data.store import ShardWriter, Store, StoreInfo, write_json
 from lvmlite.data.stream import PixelStream, Stream, StreamConfig
 from lvmlite.model.transformer import ModelConfig, Transformer
-from lvmlite.tokenizers.quantizers import NearestCodeConfig
+from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 from lvmlite.train import checkpoint
 from lvmlite.train.language import LanguageLearner

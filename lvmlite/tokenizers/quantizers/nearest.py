@@ -1,21 +1,23 @@
-"""Quantisers: latent vectors to codes.
+"""Nearest code: every latent takes the code vector closest to it.
 
 In: latents (N, C) float. Out: quantised latents with a straight-through gradient, codes (N,), and the losses.
 
-Papers: VQ-VAE (arXiv 1711.00937) for nearest code, commitment and the moving-average codebook; dead-code revival as
-in Jukebox (arXiv 2005.00341): a code that is hardly used is moved onto a latent of the running batch.
+Papers: VQ-VAE (arXiv 1711.00937) for nearest code, codebook and commitment loss, and the moving-average codebook;
+ViT-VQGAN (arXiv 2110.04627) for codes compared by direction, as in LlamaGen; Jukebox (arXiv 2005.00341) for
+dead-code revival: a code that is hardly used is moved onto a latent of the running batch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvmlite.recipe import Range
+from lvmlite.tokenizers.quantizers.base import Quantized, Quantizer
 
 SEARCH_CHUNK = 1 << 22  # most entries of a distance matrix at one time: 16 MB stay near the processor
 
@@ -27,40 +29,53 @@ class NearestCodeConfig:
     Attributes:
         codebook_size: number of codes K.
         codebook_dim: dimension C of a code.
-        commitment_weight: weight of |z - sg(code)|^2.
-        ema_decay: of the moving-average codebook; the codebook has no gradient.
+        normalize: latents and codes are compared, and passed on, at length 1 (LlamaGen).
+        learn: how codes follow their latents: "ema" by moving average, "gradient" by the codebook loss |sg(z) - code|^2.
+        commitment_weight: weight of |z - sg(code)|^2; codebook_weight: of the codebook loss.
+        ema_decay: of the moving averages of codes ("ema") and of how much each is used.
         revive_below: a code with a moving-average use of less than this many latents a step is revived.
     """
 
+    quantizer: Literal["nearest"] = "nearest"
     codebook_size: Annotated[int, Range(2, 2**18)] = 8192
     codebook_dim: Annotated[int, Range(1)] = 64
+    normalize: bool = False
+    learn: Literal["ema", "gradient"] = "ema"
     commitment_weight: Annotated[float, Range(0)] = 0.25
+    codebook_weight: Annotated[float, Range(0)] = 1.0
     ema_decay: Annotated[float, Range(0, 1)] = 0.99
     revive_below: Annotated[float, Range(0)] = 0.05
 
 
-class Quantized(NamedTuple):
-    latents: Tensor  # (N, C), gradient passes straight to the input
-    codes: Tensor  # (N,) int64
-    loss: Tensor  # scalar: weighted commitment
+class NearestCode(Quantizer):
+    """Codes are rows of `embedding.weight` (K, C)."""
 
-
-class NearestCode(nn.Module):
-    """Codes are rows of `embedding.weight` (K, C), learned as moving averages of the latents they win."""
+    has_codebook: ClassVar[bool] = True
+    deciding: ClassVar[tuple[str, ...]] = ("quantizer", "normalize")
 
     def __init__(self, config: NearestCodeConfig):
         super().__init__()
         self.config = config
+        self.codebook_size, self.dim = config.codebook_size, config.codebook_dim
         self.embedding = nn.Embedding(config.codebook_size, config.codebook_dim)
-        self.embedding.weight.requires_grad_(False)
-        bound = 1 / config.codebook_size
-        nn.init.uniform_(self.embedding.weight, -bound, bound)
+        self.embedding.weight.requires_grad_(config.learn == "gradient")
         self.register_buffer("use", torch.zeros(config.codebook_size), persistent=False)
         self.register_buffer("total", torch.zeros(config.codebook_size, config.codebook_dim), persistent=False)
         self.use: Tensor
         self.total: Tensor
 
-    def nearest(self, latents: Tensor) -> Tensor:
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Uniform in 1 / K, as published."""
+        codes = self.embedding.weight
+        codes.copy_((torch.rand(codes.shape, generator=generator) * 2 - 1) / len(codes))
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Vectors (..., C) as they are compared: at length 1 if the config says so."""
+        return F.normalize(vectors, dim=-1) if self.config.normalize else vectors
+
+    @torch.no_grad()
+    def encode(self, latents: Tensor) -> Tensor:
         """Index of the nearest code by Euclidean distance, ties to the lowest; the distance matrix is chunked.
 
         Args:
@@ -69,19 +84,25 @@ class NearestCode(nn.Module):
         Returns:
             (N,) int64.
         """
-        codes = self.embedding.weight
+        latents, codes = self.scaled(latents), self.scaled(self.embedding.weight)
         half_norm = codes.square().sum(1).mul(0.5)
         rows = max(1, SEARCH_CHUNK // len(codes))
         distances = (torch.addmm(half_norm, part, codes.t(), alpha=-1) for part in latents.split(rows))
         found = [distance.min(1).indices for distance in distances]  # on a CPU three times faster than argmin
         return torch.cat(found) if found else latents.new_zeros(0, dtype=torch.long)
 
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.scaled(F.embedding(codes, self.embedding.weight))
+
     def forward(self, latents: Tensor) -> Quantized:
-        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
-            codes = self.nearest(latents)
-        chosen = F.embedding(codes, self.embedding.weight)
-        loss = self.config.commitment_weight * F.mse_loss(latents, chosen)
-        return Quantized(latents + (chosen - latents).detach(), codes, loss)
+        with torch.autocast(latents.device.type, enabled=False):
+            codes = self.encode(latents)
+        z, chosen = self.scaled(latents), self.decode(codes)
+        commitment = F.mse_loss(z, chosen.detach())
+        loss = self.config.commitment_weight * commitment
+        if self.config.learn == "gradient":
+            loss = loss + self.config.codebook_weight * F.mse_loss(chosen, z.detach())
+        return Quantized(z + (chosen - z).detach(), codes, loss, {"commitment": commitment})
 
     @torch.no_grad()
     def place(self, latents: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
@@ -90,11 +111,12 @@ class NearestCode(nn.Module):
         Args:
             generator: on the CPU.
         """
+        latents = self.scaled(latents)
         k, n = self.config.codebook_size, len(latents)
         rows = torch.cat([torch.randperm(n, generator=generator) for _ in range(-(-k // n))])[:k]
         self.embedding.weight.copy_(latents[rows.to(latents.device)])
         for _ in range(rounds):
-            count, summed = self.tally(latents, self.nearest(latents))
+            count, summed = self.tally(latents, self.encode(latents))
             lost = (count == 0).nonzero().flatten()
             jump = torch.randint(n, (len(lost),), generator=generator).to(latents.device)
             summed[lost], count[lost] = latents[jump], 1.0
@@ -104,26 +126,30 @@ class NearestCode(nn.Module):
 
     def tally(self, latents: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """How many latents each code won (K,), and their sum (K, C)."""
-        ones = torch.ones_like(codes, dtype=torch.float32)
-        count = torch.zeros_like(self.use).index_add_(0, codes, ones)
-        return count, torch.zeros_like(self.total).index_add_(0, codes, latents.float())
+        (count,) = super().tally(latents, codes)
+        return count, torch.zeros_like(self.total).index_add_(0, codes, self.scaled(latents.float()))
 
     @torch.no_grad()
-    def update(self, count: Tensor, summed: Tensor) -> Tensor:
-        """One moving-average step of the codebook from a step's tally; gives the codes that are dead, (D,) int64.
+    def update(self, count: Tensor, summed: Tensor) -> Tensor:  # type: ignore[override]
+        """One moving-average step of the use, and of the codebook if it has no gradient.
 
         A code that has not won for so long that its average is lost in rounding stays where it is.
         """
         decay = self.config.ema_decay
         self.use.lerp_(count, 1 - decay)
         self.total.lerp_(summed, 1 - decay)
+        if self.config.learn == "gradient":
+            return (self.use < self.config.revive_below).nonzero().flatten()
         mean = self.total / self.use[:, None].clamp_min(1e-5)
         self.embedding.weight.copy_(torch.where(self.use[:, None] > 1e-5, mean, self.embedding.weight))
         return (self.use < self.config.revive_below).nonzero().flatten()
 
     @torch.no_grad()
     def revive(self, dead: Tensor, latents: Tensor) -> None:
-        """Move the dead codes (D,) onto latents (D, C)."""
+        latents = self.scaled(latents.float())
         self.use[dead] = 1.0
-        self.total[dead] = latents.float()
-        self.embedding.weight[dead] = latents.float()
+        self.total[dead] = latents
+        self.embedding.weight[dead] = latents
+
+    def training_state(self) -> dict[str, Tensor]:
+        return {"use": self.use, "total": self.total}
