@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.convnet import Norm, SelfAttention
+from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 
 TINY = VQGANConfig(

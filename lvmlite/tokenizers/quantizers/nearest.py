@@ -30,7 +30,8 @@ class NearestCodeConfig:
         codebook_size: number of codes K.
         codebook_dim: dimension C of a code.
         normalize: latents and codes are compared, and passed on, at length 1 (LlamaGen).
-        learn: how codes follow their latents: "ema" by moving average, "gradient" by the codebook loss |sg(z) - code|^2.
+        learn: how codes follow their latents: "ema" by moving average, "gradient" by the codebook loss
+            |sg(z) - code|^2.
         commitment_weight: weight of |z - sg(code)|^2; codebook_weight: of the codebook loss.
         ema_decay: of the moving averages of codes ("ema") and of how much each is used.
         revive_below: a code with a moving-average use of less than this many latents a step is revived.
