@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lvmlite.tokenizers import winograd
 
 if TYPE_CHECKING:
     from lvmlite.tokenizers.vqgan import VQGANConfig
@@ -31,6 +34,40 @@ class Norm(nn.GroupNorm):
         return F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps).to(x.dtype)
 
 
+class Conv3x3(nn.Conv2d):
+    """Stride 1, padding 1. Without gradient, in float32 on a CPU, wide layers over large maps take `winograd`.
+
+    Whether they do depends on a picture alone, not on how many come with it. The transformed weight is not kept: four
+    times the weights is too much, and an optimiser may change a weight without a trace.
+    """
+
+    def __init__(self, n_in: int, n_out: int, bias: bool = True):
+        super().__init__(n_in, n_out, 3, padding=1, bias=bias)
+
+    def is_fast(self, x: Tensor) -> bool:
+        return (
+            not torch.is_grad_enabled()
+            and x.device.type == "cpu"
+            and x.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and min(self.in_channels, self.out_channels) >= 64
+            and x.shape[2] * x.shape[3] >= 1024
+        )
+
+    def fast(self, x: Tensor, norm: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        return winograd.convolve(x, winograd.transform(self.weight), self.bias, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fast(x) if self.is_fast(x) else super().forward(x)
+
+
+def norm_silu_conv(norm: Norm, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(silu(norm(x))), as one where that is faster."""
+    if isinstance(conv, Conv3x3) and conv.is_fast(x):
+        return conv.fast(x, winograd.group_affine(x, norm.num_groups, norm.weight, norm.bias, norm.eps))
+    return conv(F.silu(norm(x), inplace=not torch.is_grad_enabled()))  # type: ignore[no-any-return]
+
+
 class ResBlock(nn.Module):
     """In MaskGIT's variant convolutions have no bias, and the shortcut of a block that changes its width reads the
     block's own output: odd, but what its published weights were trained with."""
@@ -38,17 +75,18 @@ class ResBlock(nn.Module):
     def __init__(self, n_in: int, n_out: int, maskgit: bool = False):
         super().__init__()
         self.norm1 = Norm(n_in)
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, padding=1, bias=not maskgit)
+        self.conv1 = Conv3x3(n_in, n_out, bias=not maskgit)
         self.norm2 = Norm(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=not maskgit)
+        self.conv2 = Conv3x3(n_out, n_out, bias=not maskgit)
         if n_in != n_out:
             self.nin_shortcut = nn.Conv2d(n_out if maskgit else n_in, n_out, 1, bias=not maskgit)
         self.same, self.maskgit = n_in == n_out, maskgit
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return (x if self.same else self.nin_shortcut(h if self.maskgit else x)) + h
+        h = norm_silu_conv(self.norm1, self.conv1, x)
+        h = norm_silu_conv(self.norm2, self.conv2, h)
+        shortcut = x if self.same else self.nin_shortcut(h if self.maskgit else x)
+        return shortcut + h if torch.is_grad_enabled() else h.add_(shortcut)
 
 
 class SelfAttention(nn.Module):
@@ -83,7 +121,7 @@ class AverageDownsample(nn.Module):
 class Upsample(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
@@ -146,7 +184,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return norm_silu_conv(self.norm_out, self.conv_out, self.mid(x))
 
 
 class Decoder(nn.Module):
@@ -175,4 +213,4 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return norm_silu_conv(self.norm_out, self.conv_out, x)
