@@ -1,13 +1,13 @@
 """Speed of the tokenizer against diffusers' VQModel of the same shape and weights, side by side in one run.
 
-    python benchmarks/tokenizer.py [--batch 4] [--repeat 5] [--pictures FILE_OR_DIR] [--out benchmarks/results/tokenizer.json]
+    python benchmarks/tokenizer.py [--batch 4] [--repeat 5] [--pictures PATH] [--out benchmarks/results/tokenizer.json]
 
 The geometry is the released LVM tokenizer's: 256 px, f = 16, 8,192 codes of 64, 146,244,675 parameters. Weights are
 random and brought over by `lvmlite tokenizer import`; the codes are drawn from the net's own latents, since a random
 codebook makes near-ties. Measured, ours and the peer's in turn, medians of several rounds after one that warms up:
 - pictures/s of encoding (pixels to codes) and decoding (codes to pixels), float32 and, where the device has such
   products in hardware, bf16 autocast of both;
-- the share of codes that differ from the peer's in float32, and how near to a tie these are; the share that bf16 changes;
+- the share of codes that differ from the peer's in float32, how near to a tie these are, and the share bf16 changes;
 - on a GPU, the share of the bf16 peak that is reached (H100, H200: 989 TFLOP/s dense);
 - resident memory while a long stream of pictures is encoded (a small net, so that the stream can be long).
 """
@@ -137,11 +137,10 @@ def memory(n: int = 40_000) -> dict[str, Any]:
     """Resident megabytes while n random pictures of 64 px go through `encode_pictures`, 2,000 at a time."""
     made = VQGAN(SMALL, 64).init_weights(0).eval()
     rng, seen = np.random.default_rng(0), []
-    for at in range(0, n, 2000):
+    for _ in range(n // 2000):
         encode_pictures(made, rng.integers(0, 256, (2000, 64, 64, 3), np.uint8))
         status = Path("/proc/self/status").read_text()
         seen.append(int(status.split("VmRSS:")[1].split()[0]) / 1024)
-        del status
     return {
         "pictures": n,
         "megabytes": [round(v) for v in seen[:: max(1, len(seen) // 10)]],

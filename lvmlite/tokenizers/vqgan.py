@@ -93,7 +93,10 @@ class VQGAN(Tokenizer):
     def __init__(self, config: VQGANConfig, image_size: int):
         super().__init__()
         if image_size < config.f or image_size % config.f:
-            raise ValueError(f"picture size {image_size} is not a multiple of f = {config.f}")
+            near = sorted({max(1, image_size // config.f) * config.f, -(-image_size // config.f) * config.f} - {0})
+            raise ValueError(
+                f"picture size {image_size} is not a multiple of f = {config.f}; use {' or '.join(map(str, near))}"
+            )
         sides = [image_size // config.patch // 2**i for i in range(len(config.multipliers))]
         if lost := set(config.attention) - set(sides):
             raise ValueError(f"no feature map has a side of {min(lost)} for attention; the sides are {sides}")

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from lvmlite.tokenizers.quantizers.base import Quantized, Quantizer
+from lvmlite.tokenizers.quantizers.fsq import FSQ, FSQConfig
+from lvmlite.tokenizers.quantizers.lfq import BSQ, LFQ, BSQConfig, LFQConfig
 from lvmlite.tokenizers.quantizers.nearest import NearestCode, NearestCodeConfig
 
 QUANTIZERS: dict[str, tuple[type[Any], type[Any]]] = {
     "nearest": (NearestCodeConfig, NearestCode),
+    "fsq": (FSQConfig, FSQ),
+    "lfq": (LFQConfig, LFQ),
+    "bsq": (BSQConfig, BSQ),
 }
 
 
