@@ -56,6 +56,7 @@ def voc() -> np.ndarray:
 
 def from_file(path: Path) -> np.ndarray:
     """A JSON file that holds a list of [red, green, blue], each 0 to 255, for classes 1, 2, ...; unlabelled is black.
+    Or an object with such a list as "colours", and what else it has to say.
 
     Raises:
         ValueError: no such file, not such a list, or a colour twice (black is taken).
@@ -66,6 +67,8 @@ def from_file(path: Path) -> np.ndarray:
         raise ValueError(f"palette {path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"palette {path}: broken JSON: {error}") from None
+    if isinstance(colours, dict):
+        colours = colours.get("colours")
     if not isinstance(colours, list) or not colours:
         raise ValueError(f"palette {path}: expected a list of [red, green, blue], one for each class")
     known = {_BLACK: "unlabelled"}
