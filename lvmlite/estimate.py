@@ -21,10 +21,12 @@ from lvmlite.devices import peak_memory_gb, use_bf16
 from lvmlite.images import Unreadable
 from lvmlite.model.transformer import Transformer
 from lvmlite.tasks import build_task
-from lvmlite.tokenizers import build_tokenizer, load_tokenizer
-from lvmlite.tokenizers.base import encode_pictures, to_float, token_dtype
-from lvmlite.train.losses import reconstruction_loss
+from lvmlite.tokenizers import load_tokenizer
+from lvmlite.tokenizers.base import encode_pictures, token_dtype
+from lvmlite.train.loop import Trainer, Window
+from lvmlite.train.losses import open_perceptual
 from lvmlite.train.optim import adamw
+from lvmlite.train.tokenizer import TokenizerLearner
 
 if TYPE_CHECKING:
     from lvmlite.steps import Work
@@ -73,8 +75,8 @@ def estimate(work: Work, todo: set[str]) -> list[Estimate]:
         store = work.other_stores()[0]
         n_tokens, codebook_size = store.n_tokens, store.info.codebook_size or 0
     else:
-        path, net = config.tokenizer.path, config.tokenizer.net
-        tokenizer = load_tokenizer(path, device) if path else build_tokenizer(net, size).to(device)
+        path = config.tokenizer.path
+        tokenizer = load_tokenizer(path, device) if path else work.starting_tokenizer().to(device)
         n_tokens, codebook_size = tokenizer.n_tokens, tokenizer.codebook_size
     if "tokens" in todo:
         batch, blank = config.tokenizer.encode_batch, np.zeros((config.tokenizer.encode_batch, size, size, 3), np.uint8)
@@ -128,21 +130,34 @@ def try_source(source: Source, config: Any, work: Work) -> tuple[int, float, flo
     return n, drawn / max(1, tried), spent / max(1, tried)
 
 
+class Blank:
+    """A stream of black pictures, for timing."""
+
+    def __init__(self, batch_size: int, size: int):
+        self.batch_size, self.size = batch_size, size
+
+    def batch(self, i: int, rank: int = 0, world_size: int = 1) -> np.ndarray:
+        return np.zeros((self.batch_size // world_size, self.size, self.size, 3), np.uint8)
+
+
 def tokenizer_step(work: Work) -> float:
-    """Seconds of an optimiser step of the tokenizer."""
-    config, device = work.config.tokenizer, work.device
-    size = work.config.data.geometry.size
-    tokenizer: Any = build_tokenizer(config.net, size).to(device)
-    optimizer = adamw(tokenizer.named_parameters(), config.train.optim)
-    x = to_float(np.zeros((config.train.batch_size, size, size, 3), np.uint8), device)
+    """Seconds of the last step of the tokenizer's training, with all the losses it has by then."""
+    train, device, seed = work.config.tokenizer.train, work.device, work.config.seed
+    blank: Any = Blank(train.batch_size, work.config.data.geometry.size)
+    learner = TokenizerLearner(
+        work.starting_tokenizer().to(device),  # type: ignore[arg-type]
+        blank,
+        train,
+        seed,
+        bf16=use_bf16(device, train.precision),
+        perceptual=open_perceptual(train.losses, device),
+        placed=True,
+    )
+    trainer, window = Trainer(learner, train, work.out, device, quiet=True), Window(1)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(device, config.train.precision)):
-            out = tokenizer(x)
-            loss = reconstruction_loss(config.train.losses, out.images, x)[0] + out.loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        trainer.step = train.steps - 1
+        trainer.one_step(window)
 
     return median_seconds(step, device)
 

@@ -1,4 +1,5 @@
-"""A run: pixels -> tokenizer -> tokens -> stages -> model folder -> evaluation -> report.
+"""A run: pixels -> tokenizer -> tokens -> stages -> model folder -> evaluation -> report. Without stages there is no
+model, and the tokenizer is what is evaluated.
 
 In: a `Recipe`. Out: the run folder. Every step is keyed by a hash of its own config and of the keys it stands on;
 a finished step with the same key is skipped, an interrupted one goes on where it was. A step whose recipe changed is
@@ -24,6 +25,7 @@ from lvmlite.devices import pick_device
 from lvmlite.schema import Recipe
 from lvmlite.steps import Work
 from lvmlite.tokenizers import load_tokenizer
+from lvmlite.train.losses import open_perceptual
 
 LOGGING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every")  # do not change what is learned
 
@@ -57,7 +59,7 @@ class Pipeline:
         config: the recipe; quiet: no progress; overwrite: replace trained weights of another recipe.
 
     Raises:
-        ValueError: the device is not here, or a store of `data.stores` cannot be used.
+        ValueError: the device is not here, or a store of `data.stores` or `tokenizer.path` cannot be used.
     """
 
     def __init__(self, config: Recipe, *, quiet: bool = False, overwrite: bool = False):
@@ -88,13 +90,23 @@ class Pipeline:
         others = {s.path.name: recipe.config_hash([asdict(shard) for shard in s.info.shards]) for s in self.stores}
         pixels = {k: v for k, v in plain["data"].items() if k not in ("workers", "pixels", "stores", "root")}
         encode = {k: v for k, v in plain["tokenizer"].items() if k in ("encode_batch", "encode_bf16")}
+        decoder: dict[str, str] = {}  # of a tokenizer that is there: what it draws may change, and its codes stay
         if config.tokenizer.path is not None:
-            encode["tokenizer"] = load_tokenizer(config.tokenizer.path).code_fingerprint
+            tokenizer = load_tokenizer(config.tokenizer.path)
+            if data.sources and tokenizer.image_size != data.geometry.size:
+                raise ValueError(
+                    f"tokenizer.path {config.tokenizer.path}: reads pictures of {tokenizer.image_size} px, "
+                    f"data.geometry.size is {data.geometry.size}; set data.geometry.size={tokenizer.image_size}"
+                )
+            encode["tokenizer"], decoder["decoder"] = tokenizer.code_fingerprint, tokenizer.decoder_fingerprint
         if data.sources and data.pixels:
             add("pixels", pixels, self.work.draw_pixels, "pixels", keeps=True)
             if config.tokenizer.path is None:
                 drawn = keys.pop()
                 own = {"net": plain["tokenizer"]["net"], "train": plain["tokenizer"]["train"]}
+                if config.tokenizer.init is not None:
+                    start = self.work.starting_tokenizer()
+                    own["net"] = {"code": start.code_fingerprint, "decoder": start.decoder_fingerprint}
                 own["data"] = narrowed(pixels, config.tokenizer.train.pictures)
                 add("tokenizer", own, self.work.train_tokenizer, "tokenizer", trained=True)
                 encode["after"] = drawn
@@ -105,10 +117,13 @@ class Pipeline:
             own = {"model": plain["model"], **plain["stages"][i], **({"stores": others} if others else {})}
             work = self.work.stage_work(stage, config.stages[i - 1] if i else None)
             add(f"stage {stage.name}", own, work, f"stages/{stage.name}", trained=True)
-        if config.stages and (data.sources or config.tokenizer.path is not None):
-            add("model", {"kinds": list(data.kinds)}, self.work.export, "model")
-            if config.evaluate:
-                add("evaluate", plain["evaluate"], self.work.evaluate, "evaluation")
+        exports = bool(config.stages) and bool(data.sources or config.tokenizer.path is not None)
+        if exports:
+            add("model", {"kinds": list(data.kinds), **decoder}, self.work.export, "model")
+        if config.evaluate:
+            own = {"protocols": plain["evaluate"], **decoder} if decoder else plain["evaluate"]
+            add("evaluate", own, self.work.evaluate, "evaluation")
+        if exports or config.evaluate or any(step.trained for step in steps if not config.stages):
             add("report", {"version": __version__}, self.work.report, "report")
         return steps
 
@@ -146,6 +161,8 @@ class Pipeline:
         if until.startswith("token") and not any(step.name.startswith(until) for step in self.steps):
             why = "data.sources is empty" if until == "tokens" else "tokenizer.path names one that is there"
             raise ValueError(f"{self.config.name}: no {until} to make: {why}")
+        if until != "pixels" and "tokenizer" in self.todo():  # said now, not when all pictures are drawn
+            open_perceptual(self.config.tokenizer.train.losses, self.device)
         main = distributed.is_main()
         if main:
             (self.out / "steps").mkdir(parents=True, exist_ok=True)

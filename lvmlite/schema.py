@@ -15,7 +15,7 @@ from lvmlite import recipe
 from lvmlite.data.sentences.video import check_strides
 from lvmlite.data.sources import source_configs
 from lvmlite.data.stream import StreamConfig
-from lvmlite.evaluate.protocols import protocol_configs
+from lvmlite.evaluate.protocols import protocol_configs, without_model
 from lvmlite.images import Geometry
 from lvmlite.model.transformer import ModelConfig
 from lvmlite.recipe import Range, one_of
@@ -73,16 +73,30 @@ class TokenizerConfig:
 
     Attributes:
         path: a tokenizer folder; nothing is trained then.
+        init: a tokenizer folder whose net and weights training starts from; `net` is left out then.
         net, train: of the one to train.
         encode_batch: pictures encoded together; encode_bf16: under autocast, where the device has such products in
             hardware: faster, some codes differ. The store says how it was encoded.
     """
 
     path: str | None = None
+    init: str | None = None
     net: Any = field(default_factory=VQGANConfig, metadata=one_of("tokenizer", tokenizer_configs))
     train: TokenizerTrainConfig = field(default_factory=TokenizerTrainConfig)
     encode_batch: Annotated[int, Range(1)] = 64
     encode_bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.init is None:
+            if self.train.train_only == "decoder" and self.path is None:
+                raise ValueError("train_only: decoder needs a tokenizer to start from: name its folder in init")
+            return
+        if self.path is not None:
+            raise ValueError("path names a tokenizer to use as it is, init one to go on training: give one of them")
+        if self.net != VQGANConfig():
+            raise ValueError("init brings its own net: leave net out")
+        if self.train.start_codes_at:
+            raise ValueError("start_codes_at places the codes of a fresh net; those of init have their places")
 
 
 @dataclass
@@ -108,6 +122,7 @@ class Recipe:
     Attributes:
         name: in reports; out: the run folder.
         seed: of everything drawn; device: "auto", "cpu", "cuda", "mps".
+        stages: of the model; without any the run ends with the tokenizer and its tokens, and evaluates those.
         evaluate: protocols; empty writes a report of the training alone.
     """
 
@@ -133,10 +148,15 @@ class Recipe:
         if self.evaluate and not (data.sources and data.pixels):
             why = "data.pixels is false" if data.sources else "data.sources is empty"
             raise ValueError(f"evaluate reads pixels, but {why}; leave evaluate empty")
+        if not self.stages and (wrong := [p.protocol for p in self.evaluate if p.protocol not in without_model()]):
+            raise ValueError(
+                f"evaluate: '{wrong[0]}' needs a model, but stages is empty; a tokenizer is measured by "
+                f"{', '.join(without_model())}"
+            )
         self.check_sentences()
         for stage in self.stages:
             need = stage.data.pictures * self.tokens_per_picture
-            if trains and data.sources and need > self.model.max_seq_len:
+            if trains and not self.tokenizer.init and data.sources and need > self.model.max_seq_len:
                 raise ValueError(
                     f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
                     f"model.max_seq_len is {self.model.max_seq_len}"
@@ -168,7 +188,7 @@ class Recipe:
 
     @property
     def tokens_per_picture(self) -> int:
-        """S of the tokenizer to train."""
+        """S of the tokenizer to train from scratch."""
         return int(self.data.geometry.size // self.tokenizer.net.f) ** 2
 
 

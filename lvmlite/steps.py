@@ -23,7 +23,7 @@ from lvmlite.data.sources.base import Source
 from lvmlite.data.store import Store
 from lvmlite.data.stream import PixelStream, Stream, check_stores, readable
 from lvmlite.devices import peak_memory_gb, use_bf16
-from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.bench import Bench, TokenizerBench
 from lvmlite.evaluate.protocols import protocol_configs
 from lvmlite.evaluate.results import Result
 from lvmlite.evaluate.runner import evaluate
@@ -39,6 +39,7 @@ from lvmlite.train import checkpoint
 from lvmlite.train.language import LanguageLearner
 from lvmlite.train.log import progress
 from lvmlite.train.loop import Trainer
+from lvmlite.train.losses import open_perceptual
 from lvmlite.train.tokenizer import TokenizerLearner
 
 PROMPTS_PER_KIND = 4
@@ -92,10 +93,27 @@ class Work:
         rejected = f", {rejects} inputs rejected (see {store.path.name}/rejects.jsonl)" if rejects else ""
         return f"{n} pictures of {frames} frames from {len(self.config.data.sources)} sources{rejected}"
 
+    def starting_tokenizer(self) -> Tokenizer:
+        """What the tokenizer's training starts from: a fresh net, or the one of `tokenizer.init`.
+
+        Raises:
+            ValueError: `init` is no tokenizer folder, or of another picture size.
+        """
+        config, size = self.config.tokenizer, self.config.data.geometry.size
+        if config.init is None:
+            return build_tokenizer(config.net, size, self.config.seed)
+        tokenizer = load_tokenizer(config.init)
+        if tokenizer.image_size != size:
+            raise ValueError(
+                f"tokenizer.init: {config.init} takes pictures of {tokenizer.image_size} px, "
+                f"data.geometry.size is {size}"
+            )
+        return tokenizer
+
     def train_tokenizer(self) -> str:
         config, seed = self.config.tokenizer, self.config.seed
         store = Store.open(self.out / "pixels")
-        tokenizer = build_tokenizer(config.net, self.config.data.geometry.size, seed).to(self.device)
+        tokenizer = self.starting_tokenizer().to(self.device)
         mix, batch = config.train.pictures, config.train.batch_size
         held = readable(mix, [store], "val")
         learner = TokenizerLearner(
@@ -105,11 +123,13 @@ class Work:
             seed,
             PixelStream([store], "val", held, seed, batch) if held else None,
             bf16=use_bf16(self.device, config.train.precision),
+            perceptual=open_perceptual(config.train.losses, self.device),
+            placed=config.init is not None,
         )
         folder = self.out / "tokenizer"
         self.trainer(learner, config.train, folder, "tokenizer").run()
         if distributed.is_main():
-            save_tokenizer(tokenizer, folder / "final")
+            save_tokenizer(learner.trained, folder / "final")
         last = learner.validate()
         if not last:
             return "no held-out pictures to measure it on"
@@ -263,11 +283,17 @@ class Work:
             licences[kind] = pixels.info.sources[shard.info.source]["licence"]
         return found, licences
 
-    def evaluate(self) -> str:
-        lvm = LVM.load(self.out / "model", str(self.device))
+    def bench(self) -> TokenizerBench:
+        """What the run is measured with: its model, or its tokenizer if it has no stages."""
         sources = {source.name: source for source in self.open_sources()}
         tokens, pixels = Store.open(self.out / "tokens"), Store.open(self.out / "pixels")
-        bench = Bench(lvm, tokens, pixels, sources, self.out, self.config.seed)
+        seed = self.config.seed
+        if self.config.stages:
+            return Bench(LVM.load(self.out / "model", str(self.device)), tokens, pixels, sources, self.out, seed)
+        geometry = self.config.data.geometry
+        return TokenizerBench(self.tokenizer(), self.tasks, geometry, pixels, sources, self.out, seed, tokens)
+
+    def evaluate(self) -> str:
         about = {
             "recipe": self.config.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -276,7 +302,7 @@ class Work:
         }
         with self.bar("evaluating", 0, "steps") as bar:
             results = evaluate(
-                bench,
+                self.bench(),
                 self.config.evaluate,
                 self.out,
                 about=about,
@@ -312,6 +338,27 @@ def evaluate_model(model: Path, protocols: list[str], run: Path, out: Path, devi
     with progress("evaluating", 0, "steps") as bar:
         configs = [table[name]() for name in protocols]
         return evaluate(bench, configs, out, progress=lambda what, n, _: bar.update(n, what))
+
+
+def evaluate_tokenizer(
+    tokenizer: Tokenizer, config: Recipe, protocols: list[Any], out: Path, split: str = "test", quiet: bool = False
+) -> list[Result]:
+    """Run protocols that need no model on a tokenizer and the pixels of a recipe's run; writes `out/results.json`.
+
+    Args:
+        protocols: configs of PROTOCOLS.
+        split: whose pictures are measured.
+
+    Raises:
+        ValueError: the pixels are not drawn, are of another size, or lack what a config names.
+    """
+    sources = {c.name: build_source(c, config.seed) for c in config.data.sources}
+    tasks = {kind: build_task(task) for kind, task in config.data.kinds.items()}
+    pixels = Store.open(Path(config.out) / "pixels")
+    bench = TokenizerBench(tokenizer, tasks, config.data.geometry, pixels, sources, out, config.seed, split=split)
+    about = {"recipe": config.name, "split": split, "version": __version__}
+    with progress("evaluating", 0, "steps", quiet) as bar:
+        return evaluate(bench, protocols, out, about=about, progress=lambda what, n, _: bar.update(n, what))
 
 
 def codes_by_kind(stores: list[Store]) -> dict[str, np.ndarray]:

@@ -12,8 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lvmlite import __version__
-from lvmlite.cli.base import command
+from lvmlite.cli.base import command, print_tables
 from lvmlite.cli.data import add_store_commands, inspect_store
+from lvmlite.cli.importing import add_import_command
+from lvmlite.cli.palette import add_palette_command
+from lvmlite.cli.tokenizer import add_tokenizer_commands
+from lvmlite.cli.weights import add_weight_commands
 
 EPILOG = "Settings are dotted: lvmlite run quickstart seed=1 stages[0].train.steps=200"
 
@@ -28,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     add_recipe_commands(commands)
     add_model_commands(commands)
+    add_weight_commands(commands)
     return top
 
 
@@ -67,10 +72,12 @@ def add_recipe_commands(commands: Any) -> None:
     stores = data.add_subparsers(metavar="COMMAND", required=True)
     from_recipe(stores, "build", "tokens", "a recipe up to its token store")
     add_store_commands(stores)
-    tokenizer = commands.add_parser("tokenizer", help="train tokenizers")
-    from_recipe(
-        tokenizer.add_subparsers(metavar="COMMAND", required=True), "train", "tokenizer", "a recipe up to its tokenizer"
-    )
+    tokenizer = commands.add_parser("tokenizer", help="train tokenizers, and measure what they cost")
+    tokenizers = tokenizer.add_subparsers(metavar="COMMAND", required=True)
+    from_recipe(tokenizers, "train", "tokenizer", "a recipe up to its tokenizer")
+    add_tokenizer_commands(tokenizers)
+    add_palette_command(tokenizers)
+    add_import_command(tokenizers)
 
 
 def add_model_commands(commands: Any) -> None:
@@ -184,20 +191,11 @@ def complete(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from rich.console import Console
-    from rich.table import Table
-
     from lvmlite.steps import evaluate_model
 
     run = Path(args.data) if args.data else Path(args.model).parent
     out = Path(args.out) if args.out else run / "evaluate"
-    console = Console()
-    for result in evaluate_model(Path(args.model), args.protocols, run, out, args.device):
-        for table in result.tables:
-            shown = Table(*table.columns, title=table.title, title_justify="left")
-            for row in table.rows:
-                shown.add_row(*("-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-            console.print(shown)
+    print_tables(evaluate_model(Path(args.model), args.protocols, run, out, args.device))
     print(out / "results.json")
 
 

@@ -1,7 +1,8 @@
-"""The bench: what every protocol gets. A model, the stores, the sources that know the truth, and seeded draws.
+"""The bench: what every protocol gets. Pictures, the sources that know their truth, seeded draws, and what is measured:
+a tokenizer, or a model with it.
 
-In: an opened model, a TokenStore and the PixelStore of the same rows, sources by name, a run folder and a seed.
-Out: frames drawn by group, their codes and pictures, native truth, and PNGs under `evaluation/`.
+In: a tokenizer or an opened model, the PixelStore and the TokenStore of the same rows, sources by name, a run folder
+and a seed. Out: frames drawn by group, their codes and pictures, native truth, and PNGs under `evaluation/`.
 
 Prompts are drawn from train, queries from test. Splits are made of whole groups, so no prompt is of a query's group.
 Legend: N frames, S codes of a picture, H = W = size.
@@ -16,14 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import torch
 
 from lvmlite.data.build import IMAGE, stable_rng
 from lvmlite.data.keyed import key_of
 from lvmlite.data.sources.base import Source
 from lvmlite.data.store import Shard, Store
 from lvmlite.evaluate.results import Cell
-from lvmlite.images import encode_png
-from lvmlite.tokenizers.base import decode_tokens, encode_pictures
+from lvmlite.images import Geometry, encode_png
+from lvmlite.tasks.base import Task
+from lvmlite.tokenizers.base import Tokenizer, decode_tokens, encode_pictures
 
 if TYPE_CHECKING:
     from lvmlite.generate.lvm import LVM
@@ -101,46 +104,70 @@ class Pool:
         return out
 
 
-class Bench:
-    """Everything a protocol measures with.
+class TokenizerBench:
+    """Everything that a tokenizer is measured with.
 
     Args:
-        lvm: the model: its engine, tokenizer, tasks by kind, geometry and info are used.
-        tokens: the store of codes; pixels: the PixelStore it was encoded from.
-        sources: by name; asked for native truth only.
+        tokenizer: on its device; tasks: by kind; geometry: how pictures are fitted.
+        pixels: the pictures; sources: by name, asked for native truth only.
         run: the run folder; pictures go to its `evaluation/`.
         seed: of every draw.
+        tokens: the store of codes, if `pixels` were encoded with this tokenizer; else they are encoded when asked for.
+        split: whose pictures are measured.
 
     Attributes:
-        size: S. columns: codes in a row of a picture. max_pictures: the trained context.
+        size: S. columns: codes in a row of a picture.
 
     Raises:
-        ValueError: the store was written by another tokenizer, or the two stores do not belong together.
+        ValueError: the store was written by another tokenizer, the two stores do not belong together, or the pictures
+            are not of the tokenizer's size.
     """
 
-    def __init__(self, lvm: LVM, tokens: Store, pixels: Store, sources: Mapping[str, Source], run: Path, seed: int = 0):
-        tokens.check_tokenizer(lvm.tokenizer.code_fingerprint)
-        rows = [(shard.info.name, shard.info.n_frames) for shard in tokens.shards]
-        if rows != [(shard.info.name, shard.info.n_frames) for shard in pixels.shards]:
-            raise ValueError(f"{tokens.path}: not encoded from {pixels.path}; build the store again")
-        self.lvm, self.tokens, self.pixels, self.sources = lvm, tokens, pixels, sources
-        self.engine, self.tokenizer, self.tasks, self.geometry = lvm.engine, lvm.tokenizer, lvm.tasks, lvm.geometry
-        self.run, self.seed = run, seed
-        self.size, self.columns = self.tokenizer.n_tokens, self.tokenizer.grid[1]
-        self.max_pictures = int(lvm.info.get("pictures") or self.engine.context // self.size)
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        tasks: Mapping[str, Task],
+        geometry: Geometry,
+        pixels: Store,
+        sources: Mapping[str, Source],
+        run: Path,
+        seed: int = 0,
+        tokens: Store | None = None,
+        split: str = "test",
+    ):
+        if tokens is not None:
+            tokens.check_tokenizer(tokenizer.code_fingerprint)
+            rows = [(shard.info.name, shard.info.n_frames) for shard in tokens.shards]
+            if rows != [(shard.info.name, shard.info.n_frames) for shard in pixels.shards]:
+                raise ValueError(f"{tokens.path}: not encoded from {pixels.path}; build the store again")
+        if pixels.info.geometry["size"] != tokenizer.image_size:
+            raise ValueError(
+                f"{pixels.path}: pictures of {pixels.info.geometry['size']} px, the tokenizer reads "
+                f"{tokenizer.image_size} px"
+            )
+        self.tokenizer, self.tasks, self.geometry = tokenizer, tasks, geometry
+        self.pixels, self.tokens, self.sources = pixels, tokens, sources
+        self.run, self.seed, self.split = run, seed, split
+        self.size, self.columns = tokenizer.n_tokens, tokenizer.grid[1]
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self._shared: dict[Any, Any] = {}
         self._sample = lru_cache(maxsize=64)(lambda source, key: self._source(source).sample(key))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+        return self.tokenizer.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it is done in."""
+        return torch.float32
 
     # --- draws
 
     def rng(self, *names: str | int) -> np.random.Generator:
         """A generator that depends on the seed and the names only."""
         return stable_rng(self.seed, "evaluate", *names)
-
-    def sampling_seed(self, *names: str | int) -> int:
-        """A seed for the engine's noise, likewise."""
-        return key_of(self.seed, "evaluate", *names) % 2**63
 
     def shared(self, key: Any, make: Callable[[], T]) -> T:
         """What `make` gives, made once in a run: two protocols that need the same answers sample them once."""
@@ -162,7 +189,7 @@ class Bench:
             if not pool:
                 having = f" with {', '.join(kinds)}" if kinds else ""
                 long = f" of {min_frames} frames" if min_frames > 1 else ""
-                raise ValueError(f"{self.tokens.path}: source '{source}' has no {split} samples{long}{having}")
+                raise ValueError(f"{self.pixels.path}: source '{source}' has no {split} samples{long}{having}")
             self._pools[key] = pool
         return self._pools[key]
 
@@ -175,10 +202,10 @@ class Bench:
 
     def source_names(self) -> list[str]:
         """The sources in the store, in its order."""
-        return list(dict.fromkeys(shard.info.source for shard in self.tokens.shards))
+        return list(dict.fromkeys(shard.info.source for shard in self.pixels.shards))
 
     def kinds(self, source: str, split: str = "test") -> list[str]:
-        """The kinds that the model knows and some samples of a source have, in the model's order."""
+        """The kinds that are known here and some samples of a source have, in the order of `tasks`."""
         present = {kind for _, shard in self._shards(split, source) for kind in shard.info.columns}
         return [kind for kind in self.tasks if kind in present]
 
@@ -190,14 +217,16 @@ class Bench:
     def _shards(self, split: str, source: str) -> list[tuple[int, Shard]]:
         return [
             (i, shard)
-            for i, shard in enumerate(self.tokens.shards)
+            for i, shard in enumerate(self.pixels.shards)
             if (shard.info.split, shard.info.source) == (split, source) and shard.info.n_frames
         ]
 
     # --- what frames look like
 
     def codes(self, frames: Sequence[Frame], kind: str = IMAGE, variant: int = 0) -> np.ndarray:
-        """(N, S) int64, straight from the store."""
+        """(N, S) int64, straight from the store of codes, or encoded now."""
+        if self.tokens is None:
+            return self.encode(self.pictures(frames, kind, variant))
         rows = [self.tokens.shards[f.shard].column(kind, variant)[f.row] for f in frames]
         return np.array(rows, np.int64).reshape(len(frames), self.size)
 
@@ -245,6 +274,41 @@ class Bench:
         for file, picture in stills:
             (folder / file).write_bytes(encode_png(picture))
         return Cell([file for file, _ in stills], label, generated)
+
+
+class Bench(TokenizerBench):
+    """Everything a model is measured with.
+
+    Args:
+        lvm: the model: its engine, tokenizer, tasks by kind, geometry and info are used.
+        tokens: the store of codes; pixels: the PixelStore it was encoded from.
+        sources, run, seed: of `TokenizerBench`.
+
+    Attributes:
+        max_pictures: the trained context.
+
+    Raises:
+        ValueError: as `TokenizerBench`.
+    """
+
+    tokens: Store
+
+    def __init__(self, lvm: LVM, tokens: Store, pixels: Store, sources: Mapping[str, Source], run: Path, seed: int = 0):
+        super().__init__(lvm.tokenizer, lvm.tasks, lvm.geometry, pixels, sources, run, seed, tokens)
+        self.lvm, self.engine = lvm, lvm.engine
+        self.max_pictures = int(lvm.info.get("pictures") or self.engine.context // self.size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.engine.dtype
+
+    def sampling_seed(self, *names: str | int) -> int:
+        """A seed for the engine's noise, which depends on the seed and the names only."""
+        return key_of(self.seed, "evaluate", *names) % 2**63
 
 
 def check_apart(prompts: Sequence[Frame], queries: Sequence[Frame]) -> None:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lvmlite.data.store import write_json
 from lvmlite.devices import describe_machine
-from lvmlite.evaluate.bench import FOLDER, Bench
+from lvmlite.evaluate.bench import FOLDER, Bench, TokenizerBench
 from lvmlite.evaluate.protocols import build_protocol
 from lvmlite.evaluate.results import Result
 from lvmlite.recipe import to_dict
@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int], None]  # protocol, steps done, steps in all
 
 
 def evaluate(
-    bench: Bench,
+    bench: TokenizerBench,
     configs: Sequence[Any],
     run: Path,
     *,
@@ -40,7 +40,7 @@ def evaluate(
         about: goes to `results.json` under "run".
 
     Raises:
-        ValueError: the store lacks what a config names, in one line.
+        ValueError: the store lacks what a config names, or it needs a model that is not there; in one line.
     """
     assert run == bench.run, f"the bench writes to {bench.run}, not to {run}"
     shutil.rmtree(run / FOLDER, ignore_errors=True)
@@ -48,7 +48,10 @@ def evaluate(
     results = []
     for config in configs:
         start = time.perf_counter()
-        result = build_protocol(config).run(bench, _named(progress, config.protocol))
+        protocol = build_protocol(config)
+        if protocol.needs_model and not isinstance(bench, Bench):
+            raise ValueError(f"protocol '{config.protocol}' needs a model, and there is a tokenizer only; leave it out")
+        result = protocol.run(cast(Bench, bench), _named(progress, config.protocol))
         result.protocol = config.protocol
         result.settings = {name: value for name, value in to_dict(config).items() if name != "protocol"}
         result.seconds = time.perf_counter() - start
@@ -57,10 +60,11 @@ def evaluate(
     return results
 
 
-def write_results(run: Path, results: Sequence[Result], bench: Bench, about: Mapping[str, Any] | None = None) -> None:
+def write_results(
+    run: Path, results: Sequence[Result], bench: TokenizerBench, about: Mapping[str, Any] | None = None
+) -> None:
     """`results.json`, whole or not at all. A number that is not finite is written as null."""
-    engine = bench.engine
-    machine = {**describe_machine(engine.device), "evaluated in": str(engine.dtype).removeprefix("torch.")}
+    machine = {**describe_machine(bench.device), "evaluated in": str(bench.dtype).removeprefix("torch.")}
     content = {"run": dict(about or {}), "machine": machine, "results": [asdict(result) for result in results]}
     write_json(run / "results.json", _finite(content))
 

@@ -1,7 +1,8 @@
 """The page: what comes first, what follows, and the sentence at the top.
 
 In: a run folder. Out: `report/index.html` and the pictures beside it. First screen: the figures that show the idea
-(one query with three prompts, one prompt with three queries, next frames). Then the ladder and its worst cases, every
+(one query with three prompts, one prompt with three queries, next frames; of a tokenizer alone its reconstructions).
+Then the ladder and its worst cases, every
 other protocol in the order given, loss curves, reconstructions, machine and time, recipe, licences.
 """
 
@@ -18,6 +19,7 @@ from lvmlite.report.pictures import Album, figure_html, keyframes, write_sheet
 from lvmlite.report.run import Run, Step, points, read_run
 
 FIRST = ("one-query-three-prompts", "one-prompt-three-queries", "next-frames")
+FIRST_OF_TOKENIZER = ("reconstructions", "ceiling")
 LADDER, RECONSTRUCTION = "ladder", "reconstruction"
 
 
@@ -51,7 +53,8 @@ class Page:
         self.album = Album(run.folder / "evaluation", run.figures())
         self.contents: list[tuple[str, str]] = []
         self.idents: set[str] = set()
-        self.first = {f.name: f for f in reversed(run.figures()) if f.name in FIRST}
+        self.opening = FIRST if run.trains_model else FIRST_OF_TOKENIZER
+        self.first = {f.name: f for f in reversed(run.figures()) if f.name in self.opening}
         self.names = {id(figure): self.ident(figure.name) for figure in run.figures()}
         for figure in run.figures():
             write_sheet(figure, self.album, folder / f"{self.names[id(figure)]}.png")
@@ -109,7 +112,7 @@ class Page:
 
     def first_screen(self) -> Html:
         parts = []
-        for name in FIRST:
+        for name in self.opening:
             if name in self.first:
                 parts.append(self.figure(self.first[name], level=2))
             else:
@@ -124,7 +127,7 @@ class Page:
 
     def missing(self) -> Html | None:
         lines = list(self.run.missing)
-        if not any(LADDER in result.protocol for result in self.run.results):
+        if self.run.trains_model and not any(LADDER in result.protocol for result in self.run.results):
             lines.append("The ladder was not measured: whether the model reads its prompt is not known.")
         if not any(RECONSTRUCTION in result.protocol for result in self.run.results):
             lines.append("Reconstructions were not measured: the ceiling of every picture is not known.")
@@ -188,7 +191,9 @@ class Page:
         ordered = sorted(drawn, key=lambda name: name == "tokenizer")
         parts = [self.chart(drawn[name], f"loss-{name}", f"Loss, {name}") for name in ordered]
         note = "Held-out losses are means over validation sentences, in nats per token for the stages of the model. "
-        if run.codebook_size > 1:
+        if not run.trains_model:
+            note = "Held-out losses are means over validation pictures. "
+        elif run.codebook_size > 1:
             level = f"{math.log(run.codebook_size):.2f}"
             note += f"The dashed line, ln {run.codebook_size:,} = {level}, is the loss of guessing every code alike. "
         note += "Training losses: faint as logged, strong averaged over 1/25 of the run. "

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lvmlite.evaluate.results import Figure, Result
-from lvmlite.recipe import build
+from lvmlite.recipe import RecipeError, build
+from lvmlite.recipe.files import read
 from lvmlite.train.log import read_log
+
+INSIDE = ("model", "tokens")  # folders of a run that are named with their files
 
 
 @dataclass
@@ -44,7 +47,7 @@ class _Head:
 
 @dataclass
 class _Model:
-    """What the report asks of `lvmlite.json`."""
+    """What the report asks of `lvmlite.json`, or of `store.json` where there is no model."""
 
     codebook_size: int = 0
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class Run:
         logs: stage name -> lines of its log.jsonl, in training order; "tokenizer" is the tokenizer's.
         codebook_size: of the tokenizer; 0 is unknown.
         sources: source name -> licence.
+        trains_model: False where the recipe has no stages: then the tokenizer is all there is.
         missing: a line for each piece that is not there.
     """
 
@@ -72,6 +76,7 @@ class Run:
     recipe: str = ""
     codebook_size: int = 0
     sources: dict[str, str] = field(default_factory=dict)
+    trains_model: bool = True
     missing: list[str] = field(default_factory=list)
 
     def figures(self) -> list[Figure]:
@@ -96,7 +101,10 @@ def read_run(folder: Path, logs: Mapping[str, Path] | None = None) -> Run:
     run.results, run.machine, run.about = head.results, head.machine, head.run
     steps = _json(folder / "steps.json", list, run.missing, "the time of each step is unknown")
     run.steps = build(_Steps, {"steps": steps}, file=str(folder / "steps.json")).steps
-    path = folder / "model" / "lvmlite.json"
+    if (folder / "recipe.yaml").is_file():
+        run.recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+        run.trains_model = _has_stages(folder / "recipe.yaml")
+    path = folder / "model" / "lvmlite.json" if run.trains_model else folder / "tokens" / "store.json"
     model = _json(path, dict, run.missing, "codebook size and licences are unknown")
     about = build(_Model, {f.name: model[f.name] for f in fields(_Model) if f.name in model}, file=str(path))
     run.codebook_size = about.codebook_size
@@ -106,8 +114,6 @@ def read_run(folder: Path, logs: Mapping[str, Path] | None = None) -> Run:
             run.logs[name] = [line for line in read_log(path) if isinstance(line, dict)]
         else:
             run.missing.append(f"The log of {name} is not there: its loss curve is left out.")
-    if (folder / "recipe.yaml").is_file():
-        run.recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
     return run
 
 
@@ -118,6 +124,14 @@ def points(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
         for line in lines
         if isinstance(line.get(name), int | float) and "step" in line and math.isfinite(line[name])
     ]
+
+
+def _has_stages(path: Path) -> bool:
+    """Whether a recipe trains a model; a file that is no recipe is taken to."""
+    try:
+        return bool(read(path).get("stages", []))
+    except RecipeError:
+        return True
 
 
 def _find_logs(folder: Path) -> dict[str, Path]:
@@ -132,7 +146,7 @@ def _json(path: Path, kind: type, missing: list[str], meaning: str) -> Any:
     """A JSON file of a mapping or list; an empty one where it is not there, and a line in `missing`."""
     if not path.is_file():
         missing.append(
-            f"{path.parent.name + '/' if path.parent.name == 'model' else ''}{path.name} is not there: {meaning}."
+            f"{path.parent.name + '/' if path.parent.name in INSIDE else ''}{path.name} is not there: {meaning}."
         )
         return kind()
     try:

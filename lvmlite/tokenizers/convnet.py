@@ -65,7 +65,7 @@ def norm_silu_conv(norm: Norm, conv: nn.Conv2d, x: Tensor) -> Tensor:
     """conv(silu(norm(x))), as one where that is faster."""
     if isinstance(conv, Conv3x3) and conv.is_fast(x):
         return conv.fast(x, winograd.group_affine(x, norm.num_groups, norm.weight, norm.bias, norm.eps))
-    return conv(F.silu(norm(x), inplace=not torch.is_grad_enabled()))  # type: ignore[no-any-return]
+    return conv(F.silu(norm(x), inplace=not torch.is_grad_enabled()))
 
 
 class ResBlock(nn.Module):

@@ -12,7 +12,7 @@ from lvmlite import distributed
 from lvmlite.data.stream import IGNORE, Batch, Stream
 from lvmlite.model.transformer import Transformer
 from lvmlite.train.loop import MicroBatch, TrainConfig
-from lvmlite.train.optim import adamw
+from lvmlite.train.optim import OptimConfig, adamw
 
 
 class LanguageLearner:
@@ -42,6 +42,9 @@ class LanguageLearner:
 
     def phases(self, step: int) -> list[str]:
         return ["language"]
+
+    def schedule(self, phase: str) -> tuple[OptimConfig, int]:
+        return self.config.optim, 0
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         self.model.train()

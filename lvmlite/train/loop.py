@@ -86,6 +86,9 @@ class Learner(Protocol):
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This rank's pieces of batch `step`."""
 
+    def schedule(self, phase: str) -> tuple[OptimConfig, int]:
+        """How a phase's optimiser steps, and the step its schedule begins at."""
+
     def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss of a piece, and parts of it to log (scalars).
 
@@ -261,21 +264,21 @@ class Trainer:
         begun = time.perf_counter()
         pieces = learner.micro_batches(step)
         waited = time.perf_counter() - begun
-        lr = learning_rate(self.config.optim, step, self.config.steps)
-        entry: dict[str, Any] = {"step": step + 1, "lr": lr}
+        entry: dict[str, Any] = {"step": step + 1}
         phases = learner.phases(step)
         finite = True
         for i, phase in enumerate(phases):
-            optimizer = learner.optimizers[phase]
+            optimizer, (optim, start) = learner.optimizers[phase], learner.schedule(phase)
+            lr = learning_rate(optim, step - start, self.config.steps - start)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             loss, parts = self.backward(phase, pieces, step)
             distributed.sum_(p.grad for p in parameters if p.grad is not None)
-            norm = float(nn.utils.clip_grad_norm_(parameters, self.config.optim.grad_clip or math.inf))
+            norm = float(nn.utils.clip_grad_norm_(parameters, optim.grad_clip or math.inf))
             prefix = f"{phase}_" if i else ""
-            entry |= {f"{prefix}loss": loss, f"{prefix}grad_norm": norm, **parts}
+            entry |= {f"{prefix}lr": lr, f"{prefix}loss": loss, f"{prefix}grad_norm": norm, **parts}
             finite = math.isfinite(loss) and math.isfinite(norm)
             if not finite:
                 break

@@ -8,7 +8,7 @@ import torch
 
 from lvmlite.data.build import build_pixels, build_tokens
 from lvmlite.data.sources.world import World, WorldConfig
-from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.bench import Bench, TokenizerBench
 from lvmlite.generate.engine import Engine, Generated
 from lvmlite.images import Geometry
 from lvmlite.model.transformer import Architecture, Transformer
@@ -49,6 +49,37 @@ class BlockColours(Tokenizer):
 
     def code_state(self):
         return {}
+
+
+class EveryPixel(Tokenizer):
+    """A code for every colour and one for every pixel: nothing is lost."""
+
+    kind, codebook_size, grid, image_size = "pixels", 1 << 24, (SIZE, SIZE), SIZE
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, images):
+        level = (images * 255).round().long()
+        return (level[:, 0] << 16 | level[:, 1] << 8 | level[:, 2]).flatten(1)
+
+    def decode(self, tokens):
+        level = torch.stack((tokens >> 16, tokens >> 8 & 255, tokens & 255), 1).view(-1, 3, *self.grid)
+        return level / 255
+
+    def settings(self):
+        return {}
+
+    def code_state(self):
+        return {}
+
+
+class Nothing(EveryPixel):
+    """Every picture becomes black."""
+
+    def encode(self, images):
+        return torch.zeros_like(super().encode(images))
 
 
 class FakeEngine:
@@ -140,6 +171,12 @@ RULES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_weights(tmp_path, monkeypatch):
+    """Nets that this machine happens to have are not used."""
+    monkeypatch.setenv("LVMLITE_WEIGHTS", str(tmp_path / "weights"))
+
+
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory):
     """(tokens, pixels, sources, tokenizer): 24 train and 16 test scenes, 3 train and 4 test clips of 8 frames."""
@@ -175,5 +212,19 @@ def make_bench(stores, tmp_path):
         if rule is not None:
             bench.engine = FakeEngine(bench, RULES[rule])
         return bench
+
+    return make
+
+
+@pytest.fixture
+def tokenizer_bench(stores, tmp_path):
+    """tokenizer_bench(tokenizer): a bench without a model or codes; tokens=True gives it the codes of BlockColours."""
+
+    def make(tokenizer, seed=0, tokens=False, split="test"):
+        codes, pixels, sources, _ = stores
+        tasks = {kind: build_task(config) for kind, config in KINDS.items()}
+        return TokenizerBench(
+            tokenizer, tasks, Geometry(SIZE), pixels, sources, tmp_path / "run", seed, codes if tokens else None, split
+        )
 
     return make

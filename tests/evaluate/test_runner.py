@@ -16,6 +16,7 @@ SMALL = {
     "ladder": {"task_queries": 2, "query_tables": 1, "binding_queries": 2, "answers": ANSWERS},
     "next_frame": {"n_clips": 2, "n_sampled": 2},
     "reconstruction": {"n_pictures": 4, "n_shown": 2},
+    "ceiling": {"n_pictures": 4, "palettes": ["painter150", "voc"]},
     "segmentation": {"answers": ANSWERS},
     "gallery": {"n_clips": 2, "given": 2, "new": 2, "photo_sources": ["clips"]},
     "cost": {"preset": "pico", "short": 16, "long": 32, "steps": 1, "warmup": 0},

@@ -178,7 +178,7 @@ class NoWindow:
     def add(self, seconds: float, waited: float) -> None: ...
 
 
-@pytest.mark.parametrize("what", ["language", "tokenizer"])
+@pytest.mark.parametrize("what", ["language", "tokenizer", "gan"])
 def test_a_bad_step_leaves_no_trace(what: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moving averages and revival belong to the step: the codebook must not follow latents of a step not taken."""
     learner, config = tiny_runs.LEARNERS[what](data, steps=10, micro_batch_size=4)

@@ -39,12 +39,16 @@ class Line:
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             name: torch.optim.AdamW(line.parameters(), lr=1.0, weight_decay=0.0) for name, line in self.lines.items()
         }
+        self.optim = OPTIM
         self.pieces, self.spoil = pieces, spoil or (lambda phase, step: 1.0)
         self.average = torch.zeros(1)
         self.rates: list[float] = []
 
     def phases(self, step: int) -> list[str]:
         return list(self.lines)
+
+    def schedule(self, phase: str) -> tuple[OptimConfig, int]:
+        return self.optim, 0
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         x = torch.linspace(-1, 1, 8) + step / 7
@@ -72,6 +76,7 @@ class Line:
 
 def trainer(learner: Line, folder: Path, optim: OptimConfig = OPTIM, **settings: Any) -> Trainer:
     config = TrainConfig(**({"steps": 10, "log_every": 1, "precision": "fp32", "optim": optim} | settings))
+    learner.optim = optim
     return Trainer(learner, config, folder, CPU, quiet=True)
 
 

@@ -18,7 +18,7 @@ from lvmlite.train import checkpoint
 
 STEPS = 12
 EVERY = {"checkpoint_every": 2, "log_every": 1, "validate_every": 5, "steps": STEPS}
-WHAT = ("language", "tokenizer")
+WHAT = ("language", "tokenizer", "gan")
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -40,7 +40,8 @@ def unbroken(server: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         found[what] = outcome(folder)
         assert [line["step"] for line in found[what]["log"]] == list(range(1, STEPS + 1))
         assert {name.split("/")[1] for name in found[what]["files"]} == {f"step-{STEPS - 2}", f"step-{STEPS}"}
-    assert sum(line.get("revived", 0) for line in found["tokenizer"]["log"]) > 0  # randomness that must be repeated
+    for what in ("tokenizer", "gan"):  # randomness that must be repeated
+        assert sum(line.get("revived", 0) for line in found[what]["log"]) > 0
     return found
 
 
@@ -78,7 +79,7 @@ def test_killed_while_tensors_are_written(server: Any, unbroken: dict[str, Any],
     assert outcome(folder) == unbroken["language"]
 
 
-@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("what", WHAT[:2])
 def test_the_same_command_again_after_a_kill(what: str, server: Any, unbroken: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = server.alone(what, folder, **EVERY)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lvmlite import distributed
 from lvmlite.data.sentences import SingleConfig, VideoConfig
@@ -32,8 +33,11 @@ from lvmlite.model.transformer import ModelConfig, Transformer
 from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 from lvmlite.train import checkpoint
+from lvmlite.train.adversary import AdversarialConfig
+from lvmlite.train.discriminators import PatchGANConfig
 from lvmlite.train.language import LanguageLearner
 from lvmlite.train.loop import Interrupted, TrainConfig, Trainer
+from lvmlite.train.losses import ReconstructionConfig
 from lvmlite.train.optim import OptimConfig
 from lvmlite.train.tokenizer import TokenizerLearner, TokenizerTrainConfig
 
@@ -79,19 +83,57 @@ def language(data: Path, batch_size: int = 4, **settings: Any) -> tuple[Language
     return LanguageLearner(Transformer(arch).init_weights(0), train, config, {"val": val}, 2), config
 
 
-def tokenizer(data: Path, batch_size: int = 8, **settings: Any) -> tuple[TokenizerLearner, TokenizerTrainConfig]:
+def tokenizer(
+    data: Path, batch_size: int = 8, quantizer: Any = None, **settings: Any
+) -> tuple[TokenizerLearner, TokenizerTrainConfig]:
     """A VQGAN of two levels whose codes are revived often."""
     settings = {"start_codes_at": 2, "validation_pictures": 16} | settings
     config = TokenizerTrainConfig(batch_size=batch_size, optim=OPTIM, precision="fp32", **settings)
     store = Store.open(data / "pixels")
     train, val = (PixelStream([store], split, [SingleConfig()], 1, batch_size) for split in ("train", "val"))
-    quantizer = NearestCodeConfig(codebook_size=16, codebook_dim=4, ema_decay=0.8, revive_below=0.5)
+    nearest = NearestCodeConfig(codebook_size=16, codebook_dim=4, ema_decay=0.8, revive_below=0.5)
     blocks = {"n_res_blocks": 1, "n_decoder_res_blocks": 1}
-    net = VQGANConfig(channels=8, multipliers=(1, 2), z_channels=8, patch=4, quantizer=quantizer, **blocks)
+    net = VQGANConfig(channels=8, multipliers=(1, 2), z_channels=8, patch=4, quantizer=quantizer or nearest, **blocks)
     return TokenizerLearner(VQGAN(net, PIXELS).init_weights(0), train, config, 1, val), config
 
 
-LEARNERS: dict[str, Any] = {"language": language, "tokenizer": tokenizer}
+class Distance(nn.Module):
+    """A perceptual distance by four random filters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        generator = torch.Generator().manual_seed(7)
+        self.conv.weight.data.copy_(torch.randn(self.conv.weight.shape, generator=generator))
+        self.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (self.conv(x).tanh() - self.conv(y).tanh()).square().mean((1, 2, 3))
+
+
+def gan(data: Path, batch_size: int = 8, **settings: Any) -> tuple[TokenizerLearner, TokenizerTrainConfig]:
+    """A VQGAN with all there is: learned codes, a perceptual loss, an adversary from step 3 on, averaged weights."""
+    adversarial = AdversarialConfig(
+        discriminator=PatchGANConfig(channels=8, n_layers=2), start_step=3, adaptive=True, lecam=0.1,
+        optim=OptimConfig(lr=1e-3, min_lr=1e-4, warmup_steps=2, betas=(0.5, 0.9), grad_clip=2.0),
+    )  # fmt: skip
+    losses = ReconstructionConfig(l1=1.0, l2=0.5, lpips=0.3)
+    settings = {
+        "start_codes_at": 2, "validation_pictures": 16, "adversarial": adversarial, "losses": losses,
+        "ema_decay": 0.9, "flip": 0.5,
+    } | settings  # fmt: skip
+    config = TokenizerTrainConfig(batch_size=batch_size, optim=OPTIM, precision="fp32", **settings)
+    store = Store.open(data / "pixels")
+    train, val = (PixelStream([store], split, [SingleConfig()], 1, batch_size) for split in ("train", "val"))
+    codes = {"codebook_size": 16, "codebook_dim": 4, "normalize": True, "learn": "gradient"}
+    quantizer = NearestCodeConfig(**codes, ema_decay=0.8, revive_below=0.5)  # type: ignore[arg-type]
+    blocks = {"n_res_blocks": 1, "n_decoder_res_blocks": 1}
+    net = VQGANConfig(channels=8, multipliers=(1, 2), z_channels=8, patch=4, quantizer=quantizer, **blocks)
+    tokenizer, distance = VQGAN(net, PIXELS).init_weights(0), Distance() if config.losses.lpips else None
+    return TokenizerLearner(tokenizer, train, config, 1, val, perceptual=distance), config
+
+
+LEARNERS: dict[str, Any] = {"language": language, "tokenizer": tokenizer, "gan": gan}
 
 
 def train(what: str, data: str, folder: str, **settings: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from lvmlite.evaluate.bench import Bench, Frame, check_apart
+from lvmlite.evaluate.ceiling import metric_names, one, pooled
 from lvmlite.evaluate.protocols.floors import constants
 from lvmlite.evaluate.results import Cell, Figure, Table, Value
 from lvmlite.generate.sampling import Sampling
@@ -64,12 +65,6 @@ class Answers:
     prompts: list[Frame]
     codes: np.ndarray
     scores: dict[str, dict[str, list[list[Metric]]]]
-
-
-def metrics_of(bench: Bench, kind: str) -> list[str]:
-    """The kind's metrics, and pixel accuracy beside mIoU."""
-    names = list(bench.tasks[kind].metrics)
-    return [*names, "pixel_accuracy"] if "miou" in names else names
 
 
 def free_answers(bench: Bench, source: str, kind: str, config: AnswersConfig) -> Answers:
@@ -138,25 +133,11 @@ def _score(
     order = sorted(read, key=lambda row: (row != SAMPLED, row != GREEDY, row == CEILING))
     return {
         row: {
-            name: [[_one(name, a, truth) for a, truth in zip(some, truths, strict=True)] for some in read[row]]
-            for name in metrics_of(bench, kind)
+            name: [[one(name, a, truth) for a, truth in zip(some, truths, strict=True)] for some in read[row]]
+            for name in metric_names(task)
         }
         for row in order
     }
-
-
-def _one(name: str, prediction: Any, truth: Any) -> Metric:
-    metric = METRICS[name]()
-    metric.update(prediction, truth)
-    return metric
-
-
-def pooled(metrics: Sequence[Metric]) -> Metric:
-    """All of them counted together."""
-    total = metrics[0].copy()
-    for metric in metrics[1:]:
-        total.merge(metric)
-    return total
 
 
 COLUMNS = ["kind", "metric", "answer", "value", "95% low", "95% high", "prompt seeds", "mean", "SD", "best", "worst"]

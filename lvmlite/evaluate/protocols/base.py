@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from lvmlite.evaluate.bench import Bench
 from lvmlite.evaluate.results import Result
@@ -15,7 +16,13 @@ Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 class Protocol(ABC):
-    """Base class."""
+    """Base class.
+
+    Attributes:
+        needs_model: False where `run` takes a `TokenizerBench` too, so before any model is trained.
+    """
+
+    needs_model: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, bench: Bench, progress: Progress) -> Result:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import torch
 
 from lvmlite.devices import Precision, use_bf16
-from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.bench import TokenizerBench
 from lvmlite.evaluate.protocols.base import Progress, Protocol
 from lvmlite.evaluate.results import Result, Table, Value
 from lvmlite.model.flops import forward_flops
@@ -51,11 +51,13 @@ class CostConfig:
 class Cost(Protocol):
     """Seconds per step at equal tokens, their ratio, and FLOPs alone."""
 
+    needs_model = False
+
     def __init__(self, config: CostConfig):
         self.config = config
 
-    def run(self, bench: Bench, progress: Progress) -> Result:
-        device = bench.engine.device
+    def run(self, bench: TokenizerBench, progress: Progress) -> Result:
+        device = bench.device
         arch = ModelConfig(self.config.preset, max_seq_len=self.config.long).resolve(self.config.codebook_size)
         bf16 = use_bf16(device, self.config.precision)
         seconds = self.measure(arch, device, bf16, progress)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from lvmlite.evaluate.bench import Bench
+from lvmlite.evaluate.ceiling import pooled
 from lvmlite.evaluate.protocols.answers import (
     CEILING,
     SAMPLED,
@@ -19,7 +20,6 @@ from lvmlite.evaluate.protocols.answers import (
     AnswersConfig,
     answer_table,
     free_answers,
-    pooled,
     show,
 )
 from lvmlite.evaluate.protocols.base import Progress, Protocol
