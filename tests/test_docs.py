@@ -9,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from lvmlite import recipe
 from lvmlite.cli import parser
 from lvmlite.data.sentences import SENTENCES
 from lvmlite.data.sources import SOURCES, build_source
 from lvmlite.data.sources.base import Reject
+from lvmlite.interop.vqgan_keys import FORMATS
 from lvmlite.metrics import METRICS
 from lvmlite.sample import ANNOTATIONS
 from lvmlite.schema import load_recipe
 from lvmlite.tasks import TASKS
 from lvmlite.tasks.base import Task
+from lvmlite.tokenizers.quantizers import QUANTIZERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -53,7 +56,9 @@ def imported(path):
     return module
 
 
-RECIPES = [block for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "yaml")]
+YAML = [block for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "yaml")]
+RECIPES = [block for block in YAML if re.search("^name:", block, re.MULTILINE)]
+PARTS = [block for block in YAML if block not in RECIPES]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +84,25 @@ def test_recipes_load_and_their_sources_find_the_toys(text, tmp_path, toys, monk
     assert config.data.sources or config.data.stores
     for source in config.data.sources:
         assert sum(len(part.items) for part in build_source(source, 0).parts())
+
+
+@pytest.mark.parametrize("text", PARTS, ids=lambda text: " ".join(text.split()[:4]))
+def test_parts_of_recipes_fit_into_one(text, tmp_path):
+    whole = yaml.safe_load((ROOT / "recipes" / "tokenizers" / "nano.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "shown.yaml").write_text(yaml.safe_dump(whole | yaml.safe_load(text)), encoding="utf-8")
+    assert load_recipe(tmp_path / "shown.yaml").tokenizer.train.pictures
+
+
+def first_cells(page, header):
+    """The names in the first column of the table of a page that begins with a header."""
+    (rows,) = re.findall(rf"^\| {re.escape(header)} \|.*\n\|-.*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    return {name for row in rows.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_tables_of_tokenizers_name_what_is_there():
+    page = (ROOT / "docs" / "tokenizers.md").read_text(encoding="utf-8")
+    assert first_cells(page, "quantiser") == set(QUANTIZERS)
+    assert first_cells(page, "`--format`") == set(FORMATS)
 
 
 def test_rejects_are_those_shown(toys, tmp_path, monkeypatch):

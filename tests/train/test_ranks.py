@@ -69,5 +69,6 @@ def test_a_signal_to_one_rank_stops_both(server: Any, tmp_path: Path) -> None:
 
 def test_a_batch_that_does_not_split_is_one_line(server: Any, tmp_path: Path) -> None:
     assert server.run("language", tmp_path, ranks=2, batch_size=5) == 2
-    lines = (tmp_path / "output.txt").read_text().splitlines()
-    assert set(lines) == {"a global batch of 5 does not split over 2 ranks"}
+    said, output = "a global batch of 5 does not split over 2 ranks", (tmp_path / "output.txt").read_text()
+    assert output.count(said) == 2
+    assert not output.replace(said, "").strip()  # the two ranks' lines may mix, with nothing else
