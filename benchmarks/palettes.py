@@ -11,9 +11,10 @@ BSDS500's segmentations number the regions of one picture: they have no classes,
 Measured on test maps: mIoU of maps drawn, encoded, decoded and read (the ceiling), with a 95% interval over groups;
 the same of the classes that are there alone, where mIoU counts one that is only read as 0; of maps drawn and read
 (render); and, on the same resamples of groups, the ceiling less that of the best named palette. The best is the one
-best on the train maps of the search, so the test maps choose nothing; "train" is of the classes there. "spread" and
-"orders" are where the search of `lvmlite.evaluate.palettes` may begin, "found" is its end. VOC's palette is measured,
-but no search begins with it: its unlabelled is not black. Seconds are of the whole search, with all it may begin with.
+best on "train", the train maps that the search held back, of the classes there: the test maps choose nothing. "spread"
+and "orders" are where the search of `lvmlite.evaluate.palettes` may begin, "found" is its end. VOC's palette is
+measured, but no search begins with it: its unlabelled is not black. Seconds are of the whole search, with all it may
+begin with.
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ def study(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             "test_groups": len(set(groups)),
             "seconds": round(seconds, 1),
             "start": found.start,
+            "kept": found.kept,
             "moves_kept": len(found.history),
             "history": [[step, percent(score)] for step, score in found.history],
             "colours": found.table[1:].tolist(),

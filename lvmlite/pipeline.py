@@ -22,6 +22,7 @@ from typing import Any
 from lvmlite import __version__, distributed, recipe
 from lvmlite.data.store import write_json
 from lvmlite.devices import pick_device
+from lvmlite.evaluate import perceptual
 from lvmlite.schema import Recipe
 from lvmlite.steps import Work
 from lvmlite.tokenizers import load_tokenizer
@@ -106,7 +107,11 @@ class Pipeline:
                 own = {"net": plain["tokenizer"]["net"], "train": plain["tokenizer"]["train"]}
                 if config.tokenizer.init is not None:
                     start = self.work.starting_tokenizer()
-                    own["net"] = {"code": start.code_fingerprint, "decoder": start.decoder_fingerprint}
+                    own["net"] = {
+                        **start.settings(),
+                        "code": start.code_fingerprint,
+                        "decoder": start.decoder_fingerprint,
+                    }
                 own["data"] = narrowed(pixels, config.tokenizer.train.pictures)
                 add("tokenizer", own, self.work.train_tokenizer, "tokenizer", trained=True)
                 encode["after"] = drawn
@@ -121,7 +126,7 @@ class Pipeline:
         if exports:
             add("model", {"kinds": list(data.kinds), **decoder}, self.work.export, "model")
         if config.evaluate:
-            own = {"protocols": plain["evaluate"], **decoder} if decoder else plain["evaluate"]
+            own = {"protocols": plain["evaluate"], "nets": perceptual.there(), **decoder}
             add("evaluate", own, self.work.evaluate, "evaluation")
         if exports or config.evaluate or any(step.trained for step in steps if not config.stages):
             add("report", {"version": __version__}, self.work.report, "report")

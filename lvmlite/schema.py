@@ -73,7 +73,7 @@ class TokenizerConfig:
 
     Attributes:
         path: a tokenizer folder; nothing is trained then.
-        init: a tokenizer folder whose net and weights training starts from; `net` is left out then.
+        init: a tokenizer folder whose net and weights training starts from; `net` does not count then.
         net, train: of the one to train.
         encode_batch: pictures encoded together; encode_bf16: under autocast, where the device has such products in
             hardware: faster, some codes differ. The store says how it was encoded.
@@ -87,14 +87,18 @@ class TokenizerConfig:
     encode_bf16: bool = False
 
     def __post_init__(self) -> None:
+        pieces = (self.train.micro_batch_size or self.train.batch_size) < self.train.batch_size
+        if pieces and getattr(self.net.quantizer, "entropy_weight", 0.0) > 0:
+            raise ValueError(
+                f"train.micro_batch_size: the entropy of the codes that {self.net.quantizer.quantizer} is trained with "
+                "is of a whole batch; leave it out, or set net.quantizer.entropy_weight=0"
+            )
         if self.init is None:
             if self.train.train_only == "decoder" and self.path is None:
                 raise ValueError("train_only: decoder needs a tokenizer to start from: name its folder in init")
             return
         if self.path is not None:
             raise ValueError("path names a tokenizer to use as it is, init one to go on training: give one of them")
-        if self.net != VQGANConfig():
-            raise ValueError("init brings its own net: leave net out")
         if self.train.start_codes_at:
             raise ValueError("start_codes_at places the codes of a fresh net; those of init have their places")
 

@@ -102,7 +102,10 @@ def test_another_picture_size_is_one_line(tmp_path: Path) -> None:
     [
         (f"{{train: {{{TRAIN}, train_only: decoder}}}}", "needs a tokenizer to start from: name its folder in init"),
         (f"{{init: a, path: b, train: {{{TRAIN}}}}}", "give one of them"),
-        (f"{{init: a, net: {{tokenizer: vqgan, channels: 64}}, train: {{{TRAIN}}}}}", "leave net out"),
+        (
+            f"{{net: {{tokenizer: vqgan, quantizer: {{quantizer: lfq}}}}, train: {{{TRAIN}, micro_batch_size: 2}}}}",
+            "of a whole batch",
+        ),
         (f"{{init: a, train: {{{TRAIN}, start_codes_at: 2}}}}", "those of init have their places"),
         (f"{{train: {{{TRAIN}, adversarial: {{start_step: 3}}}}}}", "start_step 3 is not before the last of 3 steps"),
         (f"{{train: {{{TRAIN}, adversarial: {{discriminator: {{discriminator: dcgan}}}}}}}}", "patchgan, stylegan"),

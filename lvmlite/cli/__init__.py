@@ -63,7 +63,11 @@ def add_recipe_commands(commands: Any) -> None:
 
     def from_recipe(group: Any, name: str, until: str, text: str) -> None:
         made = command(group, name, lambda args: run_recipe(args, until), text, EPILOG)
-        made.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with lvmlite: quickstart")
+        made.add_argument(
+            "recipe",
+            help="a YAML file, or the name of one that comes with lvmlite: quickstart, data/mixed, "
+            "tokenizers/nano, ...",
+        )
         takes_settings(made, dry_run=not until)
 
     from_recipe(commands, "run", "", "everything a recipe names; finished steps are skipped")

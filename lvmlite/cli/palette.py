@@ -15,15 +15,19 @@ def add_palette_command(group: Any) -> None:
         "palette",
         find_palette,
         "search for class colours that come back of a tokenizer as they were drawn",
-        "Then name the file in the recipe: kinds.seg.palette=palette.json. Stores with the kind are drawn again.",
+        "Then name the file in the recipe: data.kinds.seg.palette=palette.json. Stores with the kind are drawn again.",
     )
-    made.add_argument("tokenizer", help="a tokenizer folder, e.g. runs/quickstart/tokenizer/final")
-    made.add_argument("recipe", help="the recipe whose maps are drawn, or the name of one that comes with lvmlite")
+    made.add_argument("tokenizer", metavar="TOKENIZER", help="a folder: of a tokenizer, a model or a run")
+    made.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        help="whose maps are drawn: a YAML file, the name of a recipe that comes with lvmlite, or a run folder",
+    )
     made.add_argument("--kind", default="seg", help="a kind of the recipe whose task is segmentation (default: seg)")
     made.add_argument("--steps", type=int, default=500, metavar="N", help="moves to try (default: 500)")
     made.add_argument("--maps", type=int, default=64, metavar="N", help="train maps to try them on (default: 64)")
     made.add_argument("--out", default="palette.json", metavar="FILE", help="a .json (default: palette.json)")
-    made.add_argument("--device", default="auto")
+    made.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     made.add_argument("--quiet", action="store_true", help="no progress")
     made.add_argument("settings", nargs="*", metavar="key=value", help="change values of the recipe")
 
@@ -31,10 +35,10 @@ def add_palette_command(group: Any) -> None:
 def find_palette(args: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from lvmlite.cli.tokenizer import find_tokenizer, recipe_of
     from lvmlite.data.sources import build_source
     from lvmlite.devices import pick_device
     from lvmlite.evaluate.palettes import fitted_maps, save_palette, search_palette
-    from lvmlite.schema import load_recipe
     from lvmlite.tasks.segmentation import Segmentation, SegmentationConfig
     from lvmlite.tokenizers import load_tokenizer
     from lvmlite.train.log import progress
@@ -44,7 +48,9 @@ def find_palette(args: argparse.Namespace) -> None:
         raise ValueError(f"{out}: a palette is a .json file; name one with --out")
     if args.steps < 0 or args.maps < 1:
         raise ValueError("--steps is at least 0 and --maps at least 1")
-    config = load_recipe(args.recipe, args.settings)
+    if out.exists():
+        raise ValueError(f"{out}: is there already, and stores may have been drawn with it; name another with --out")
+    config = recipe_of(args.recipe, args.settings)
     data, kind = config.data, config.data.kinds.get(args.kind)
     if not isinstance(kind, SegmentationConfig):
         names = [name for name, other in data.kinds.items() if isinstance(other, SegmentationConfig)]
@@ -52,7 +58,7 @@ def find_palette(args: argparse.Namespace) -> None:
             f"--kind {args.kind}: not a segmentation kind of the recipe; it has {', '.join(names) or 'none'}"
         )
     task = Segmentation(kind)
-    tokenizer = load_tokenizer(args.tokenizer, pick_device(args.device))
+    tokenizer = load_tokenizer(find_tokenizer(Path(args.tokenizer)), pick_device(args.device))
     if tokenizer.image_size != data.geometry.size:
         raise ValueError(
             f"the recipe draws {data.geometry.size} pixels, the tokenizer takes {tokenizer.image_size}; "
@@ -74,7 +80,7 @@ def find_palette(args: argparse.Namespace) -> None:
         )
     about = {"recipe": config.name, "kind": args.kind, "maps": len(maps), "steps": args.steps, "seed": config.seed}
     save_palette(out, found, tokenizer, about)
-    print(f"mIoU of {len(maps)} train maps through the tokenizer ({unreadable} more could not be read):")
+    print(f"mIoU through the tokenizer, of a quarter of {len(maps)} train maps ({unreadable} more could not be read):")
     for name, (_, score) in found.starts.items():
         print(f"  {name:<12}{100 * score:>6.1f}" + ("  from here" if name == found.start else ""))
-    print(f"  {'found':<12}{100 * found.score:>6.1f}\n{out}")
+    print(f"  {'found':<12}{100 * found.score:>6.1f}  ({found.kept})\n{out}")

@@ -47,8 +47,10 @@ def add_weights(args: argparse.Namespace) -> None:
 
 
 def verify_weights(args: argparse.Namespace) -> None:
-    from lvmlite.weights import folder, verify
+    from lvmlite.weights import folder, known, verify
 
+    if not any(known().values()):
+        raise ValueError(f"{folder()}: no weights here; 'lvmlite weights list' says how to get them")
     wrong = verify()
     print("\n".join(f"  {line}" for line in wrong) or f"{folder()}: every file matches its checksum")
     if wrong:

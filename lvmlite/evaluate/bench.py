@@ -80,27 +80,23 @@ class Pool:
         Samples must be long enough: see `min_frames`.
         """
         span = (frames - 1) * stride
+        ends = {name: np.cumsum([length - span for _, _, length, _ in some]) for name, some in self.groups.items()}
         used: dict[str, set[int]] = {}
         open_groups, out = self.names, list[list[Frame]]()
         while len(out) < n and open_groups:
             some = min(n - len(out), len(open_groups))
             for i in rng.choice(len(open_groups), some, replace=False):
                 group = open_groups[i]
-                ends = np.cumsum([length - span for _, _, length, _ in self.groups[group]])
                 taken = used.setdefault(group, set())
-                while (window := int(rng.integers(ends[-1]))) in taken:
+                while (window := int(rng.integers(ends[group][-1]))) in taken:
                     pass
                 taken.add(window)
-                at = int(np.searchsorted(ends, window, side="right"))
+                at = int(np.searchsorted(ends[group], window, side="right"))
                 number, start, length, key = self.groups[group][at]
                 assert length > span, f"{key} has {length} frames, {span + 1} are needed"
-                times = window - int(ends[at]) + length - span + stride * np.arange(frames)
+                times = window - int(ends[group][at]) + length - span + stride * np.arange(frames)
                 out.append([Frame(self.source, self.split, number, start + int(t), key, group, int(t)) for t in times])
-            open_groups = [
-                group
-                for group in open_groups
-                if len(used.get(group, ())) < sum(length - span for _, _, length, _ in self.groups[group])
-            ]
+            open_groups = [group for group in open_groups if len(used.get(group, ())) < ends[group][-1]]
         return out
 
 

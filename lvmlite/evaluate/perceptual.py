@@ -43,6 +43,13 @@ class Nets:
     inception: Callable[[Tensor], Tensor] | None = None
 
 
+def there() -> dict[str, bool]:
+    """Which of the weights are on this machine: what is measured depends on it."""
+    from lvmlite import weights
+
+    return {name: weights.have(name) for name in WEIGHTS.values()}
+
+
 def open_nets(device: torch.device) -> Nets:
     """What is here of LPIPS with AlexNet and of Inception."""
     from lvmlite import weights

@@ -19,7 +19,7 @@ from lvmlite.report.pictures import Album, figure_html, keyframes, write_sheet
 from lvmlite.report.run import Run, Step, points, read_run
 
 FIRST = ("one-query-three-prompts", "one-prompt-three-queries", "next-frames")
-FIRST_OF_TOKENIZER = ("reconstructions", "ceiling")
+FIRST_OF_TOKENIZER = ("reconstructions",)
 LADDER, RECONSTRUCTION = "ladder", "reconstruction"
 
 
@@ -117,7 +117,7 @@ class Page:
                 parts.append(self.figure(self.first[name], level=2))
             else:
                 parts.append(el("p", f"Figure “{name.replace('-', ' ')}”: not in this run.", class_="missing"))
-        return el("div", *parts, class_="first")
+        return el("div", *parts, class_="first" if self.run.trains_model else "first alone")
 
     def figure(self, figure: Figure, level: int = 3) -> Html:
         return figure_html(figure, self.album, self.names[id(figure)], level)
@@ -192,7 +192,7 @@ class Page:
         parts = [self.chart(drawn[name], f"loss-{name}", f"Loss, {name}") for name in ordered]
         note = "Held-out losses are means over validation sentences, in nats per token for the stages of the model. "
         if not run.trains_model:
-            note = "Held-out losses are means over validation pictures. "
+            note = "Held-out losses are of the reconstruction alone, means over validation pictures. "
         elif run.codebook_size > 1:
             level = f"{math.log(run.codebook_size):.2f}"
             note += f"The dashed line, ln {run.codebook_size:,} = {level}, is the loss of guessing every code alike. "
@@ -254,7 +254,8 @@ HEADLINES = (
     ("query/1", "the answer of the right query in {percent}"),
     ("binding/3", "an unseen palette is bound to its classes after three pairs in {percent}"),
     ("speedup_per_token", "in the long context a token costs {value} times as much"),
-    ("psnr", "the tokenizer reconstructs at {value} dB"),
+    ("psnr", "the tokenizer reconstructs held-out photos at {value} dB"),
+    ("codes used/all", "{percent} of its codes are in use"),
 )
 
 

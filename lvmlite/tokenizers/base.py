@@ -77,6 +77,8 @@ class Tokenizer(nn.Module):
 
     def check_images(self, images: Tensor) -> None:
         """Raises ValueError for a wrong shape or dtype, NaN, or pixels outside [0, 1]."""
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images must be a torch tensor, got {type(images).__name__}")
         expected = (3, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images must be (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}")

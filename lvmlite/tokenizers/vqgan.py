@@ -114,6 +114,7 @@ class VQGAN(Tokenizer):
 
     def latents(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B*S, C) float32, rows in raster order."""
+        images = images.float()
         x = images * 2 - 1 if self.config.pixel_range == "symmetric" else images
         x = F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
         z = self.quant_conv(self.encoder(x))
@@ -137,6 +138,8 @@ class VQGAN(Tokenizer):
 
     def encode(self, images: Tensor) -> Tensor:
         self.check_images(images)
+        if not len(images):
+            return torch.zeros((0, self.n_tokens), dtype=torch.long, device=images.device)
         with torch.no_grad():
             latents = self.latents(images)
             with torch.autocast(latents.device.type, enabled=False):
@@ -144,6 +147,8 @@ class VQGAN(Tokenizer):
 
     def decode(self, tokens: Tensor) -> Tensor:
         self.check_tokens(tokens)
+        if not len(tokens):
+            return torch.zeros((0, 3, self.image_size, self.image_size), device=tokens.device)
         with torch.no_grad():
             return self.pixels(self.quantize.decode(tokens.flatten())).clamp(0, 1)
 

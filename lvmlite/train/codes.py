@@ -17,6 +17,7 @@ from lvmlite.tokenizers.quantizers import Quantizer
 from lvmlite.train.loop import Diverged
 
 LATENTS_PER_CODE = 16  # to place the codes on
+LATENTS = 1 << 18  # of which large codebooks make do with fewer a code
 
 
 class Codes:
@@ -35,7 +36,8 @@ class Codes:
             self.quantizer.revive(every, self.quantizer.decode(every).detach())
 
     def place(self, batches: Iterable[Tensor], step: int) -> None:
-        """Place the codes on latents of as many batches as give 16 latents a code; rank 0 does it for all.
+        """Place the codes on latents of as many batches as give 16 latents a code, or `LATENTS` and one a code where
+        that is less; rank 0 does it for all.
 
         Raises:
             Diverged: the latents are not finite.
@@ -47,7 +49,7 @@ class Codes:
             for batch in batches:
                 latents.append(batch)
                 n += len(batch)
-                if n >= LATENTS_PER_CODE * quantizer.codebook_size:
+                if n >= min(LATENTS_PER_CODE * quantizer.codebook_size, max(LATENTS, quantizer.codebook_size)):
                     break
             found = torch.cat(latents)
             if not found.isfinite().all():

@@ -247,7 +247,8 @@ class Trainer:
                         f"Lower the learning rate or check the data"
                     )
                 stop = self.stop_signal(caught)
-                if done or self.step % config.checkpoint_every == 0 or stop:
+                good = not self.bad_steps  # what led to a step that was not finite is not kept, if it can be helped
+                if done or (good and (self.step % config.checkpoint_every == 0 or stop)):
                     self.save()
                 if stop:
                     raise Interrupted(stop, self.step)

@@ -42,16 +42,19 @@ class OptimConfig:
 
 
 def adamw(parameters: Iterable[tuple[str, Tensor]], config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW over named parameters; those without gradient are left out.
+    """Fused AdamW over named parameters; those without gradient are left out. The codes of a quantiser never decay:
+    they are places among latents.
 
     Raises:
         ValueError: none is left.
     """
-    trained = [p for _, p in parameters if p.requires_grad]
-    if not trained:
+    named = [(name, p) for name, p in parameters if p.requires_grad]
+    if not named:
         raise ValueError("nothing to train: no parameter has a gradient")
-    decayed = [p for p in trained if p.dim() > 1 or config.decay_norms]
-    plain = [p for p in trained if not (p.dim() > 1 or config.decay_norms)]
+    decays = [(p.dim() > 1 or config.decay_norms) and not name.startswith("quantize.") for name, p in named]
+    trained = [p for _, p in named]
+    decayed = [p for p, decay in zip(trained, decays) if decay]
+    plain = [p for p, decay in zip(trained, decays) if not decay]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},

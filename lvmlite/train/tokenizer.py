@@ -170,11 +170,14 @@ class TokenizerLearner:
 
     @torch.no_grad()
     def latents_from(self, step: int) -> Iterator[Tensor]:
-        """The latents of this batch, the next, ...: (N, C) float32."""
+        """The latents of this batch, the next, ..., piece by piece: (N, C) float32."""
         while True:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                found = self.tokenizer.latents(to_float(self.stream.batch(step), self.device))
-            yield found
+            pictures = self.stream.batch(step)
+            size = self.config.micro_batch_size or len(pictures)
+            for at in range(0, len(pictures), size):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    found = self.tokenizer.latents(to_float(pictures[at : at + size], self.device))
+                yield found
             step += 1
 
     def mirror(self, pictures: np.ndarray, step: int) -> np.ndarray:
@@ -231,7 +234,7 @@ class TokenizerLearner:
         """The adaptive weight of the whole batch, from (made, weight) of all this rank's pieces: (,).
 
         The gradients are summed over pieces and ranks before their norms are taken, since a mean of ratios would
-        depend on how the batch is split. They stop at the decoder's last layer, and cost next to nothing.
+        depend on how the batch is split. They stop at the decoder's last layer, behind the losses' own nets.
         """
         last = self.tokenizer.decoder.conv_out.weight
         pulls = torch.zeros((2, *last.shape), device=self.device)
@@ -239,6 +242,7 @@ class TokenizerLearner:
             for pull, loss in zip(pulls, (made.reconstruction, made.adversarial)):
                 assert loss is not None
                 pull += weight * torch.autograd.grad(loss, last, retain_graph=True)[0]
+            del made, loss  # one graph at a time
         distributed.sum_([pulls])
         return adaptive_weight(*pulls)
 
@@ -263,8 +267,8 @@ class TokenizerLearner:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """On held-out pictures: `val_loss` (mean squared error), PSNR in dB, the share of codes used, the perplexity
-        of their use, and the perceptual distance if the loss has it.
+        """On held-out pictures: `val_loss` (of the reconstruction, as weighted in training), PSNR in dB, the share of
+        codes used, the perplexity of their use, and the perceptual distance if the loss has it.
 
         Ranks share the batches; all must call.
         """
@@ -272,7 +276,7 @@ class TokenizerLearner:
             return {}
         net = self.trained.eval()
         counts = torch.zeros(net.codebook_size, device=self.device)
-        error, decibels, distance, n = 0.0, 0.0, 0.0, 0
+        lost, decibels, distance, n = 0.0, 0.0, 0.0, 0
         for i in range(-(-self.config.validation_pictures // self.validation.batch_size)):
             pictures = self.validation.batch(i, distributed.rank(), distributed.world_size())
             size = self.config.micro_batch_size or len(pictures)
@@ -281,16 +285,16 @@ class TokenizerLearner:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     codes = net.encode(x)
                     y = net.decode(codes)
-                    distances = self.perceptual(x, y) if self.perceptual else x.new_zeros(len(x))
+                    loss, parts = reconstruction_loss(self.config.losses, y, x, self.perceptual)
                 counts += torch.bincount(codes.flatten(), minlength=len(counts))
                 errors = (x - y).square().mean((1, 2, 3)).cpu().double()
-                error, n = error + float(errors.sum()), n + len(errors)
+                lost, n = lost + float(loss) * len(x), n + len(x)
                 decibels += float(-10 * errors.clamp_min(1e-10).log10().sum())
-                distance += float(distances.double().sum())
+                distance += float(parts.get("lpips", 0.0)) * len(x)
         distributed.sum_([counts])
-        error, decibels, distance, total = distributed.totals([error, decibels, distance, n], self.device)
+        lost, decibels, distance, total = distributed.totals([lost, decibels, distance, n], self.device)
         usage = float((counts > 0).double().mean())
-        found = {"val_loss": error / total, "val_psnr": decibels / total, "val_usage": usage}
+        found = {"val_loss": lost / total, "val_psnr": decibels / total, "val_usage": usage}
         found["val_perplexity"] = perplexity(counts)
         return found | ({"val_lpips": distance / total} if self.perceptual else {})
 

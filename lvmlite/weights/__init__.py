@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import os
 import tarfile
 import zipfile
@@ -54,10 +55,12 @@ def load(name: str) -> State:
         ValueError: the name is unknown; the weights are not here, with how to get and add them; the file is broken.
     """
     state: State = {}
+    if not have(name):
+        missing = next(part for part in _parts(name) if not have(part))
+        raise ValueError(
+            f"the weights {name} are not here: {how_to_get(missing)[0]} ('lvmlite weights list' shows every way)"
+        )
     for part in _parts(name):
-        if not have(part):
-            ways = ", or ".join(how_to_get(part))
-            raise ValueError(f"the weights {part} are not here: {ways} ('lvmlite weights list' shows all)")
         try:
             state |= load_file(_file(part))
         except (SafetensorError, OSError) as error:
@@ -99,10 +102,10 @@ def add(path: str | Path) -> list[str]:
                 expected = next(o for _, o in _origins() if _is_at(member, o))
                 raise _another(f"{path}: {member}", expected, digest)
             members.append((_held(digest), data))
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path}: damaged archive: {error}; get it again") from None
     if not members:
-        files = dict.fromkeys(file for _, origin in _origins() for file in (origin.file, origin.name))
+        files = dict.fromkeys(origin.file for _, origin in _origins())
         raise ValueError(f"{path}: unknown, its sha256 is {digest}; known are {', '.join(files)}")
     return [name for found, data in members for name in _keep(found, io.BytesIO(data))]
 

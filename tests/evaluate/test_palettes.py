@@ -1,5 +1,7 @@
 """The search climbs, is repeatable, reads as a fresh drawing does, and its file is read by the task."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,19 +120,31 @@ def test_search_finds_a_better_palette_and_finds_it_again(tmp_path):
     tokenizer, maps, told = BlockColours(), block_maps(), []
     found = search_palette(tokenizer, 8, maps, seed=3, steps=40, progress=lambda *x: told.append(x))
     assert set(found.starts) == {"spread", "orders", "distinct", "painter150", "ade20k", "cityscapes"}
-    scores = {name: score for name, (_, score) in found.starts.items()}
-    assert scores[found.start] == max(scores.values()) <= found.score
-    assert told[-1] == (40, found.score)
+    scores = [score for _, score in found.starts.values()]
+    assert found.score >= max(scores)
+    assert found.kept == "climbed"
+    assert told[-1] == (40, found.history[-1][1])
     again = search_palette(tokenizer, 8, maps, seed=3, steps=40)
     np.testing.assert_array_equal(found.table, again.table)
-    assert again.history == found.history
+    assert (again.history, again.score) == (found.history, found.score)
 
     path = tmp_path / "new" / "palette.json"
     search.save_palette(path, found, tokenizer, {"kind": "seg"})
     task = build_task(recipe.build(SegmentationConfig, {"palette": str(path), "n_classes": 8}))
     np.testing.assert_array_equal(task.palette(), found.table)
-    pictures = through(tokenizer, np.stack([task.render(m) for m in maps]))
-    assert score(task, "miou", maps, pictures).compute() == pytest.approx(found.score)
+    held_back = np.random.default_rng(3).permutation(maps)[3::4]
+    pictures = through(tokenizer, np.stack([task.render(m) for m in held_back]))
+    assert score(task, "miou", held_back, pictures).compute() == pytest.approx(found.score)
+
+
+def test_what_only_fits_the_maps_climbed_on_is_not_kept(monkeypatch):
+    """A climb that would end with a worse table for the maps held back: the best beginning is kept."""
+    bad = np.zeros((9, 3), np.uint8)
+    monkeypatch.setattr(search, "climb", lambda back, start, *rest: (replace(start, table=bad), [(1, 1.0)]))
+    found = search_palette(BlockColours(), 8, block_maps(), seed=3, steps=5)
+    assert found.kept in found.starts
+    assert found.table.any()
+    assert found.score == max(score for _, score in found.starts.values())
 
 
 @pytest.mark.parametrize("maps", [np.zeros((0, SIZE, SIZE), int), np.zeros((2, SIZE, SIZE), int), block_maps(2)])

@@ -141,6 +141,28 @@ def test_k_means_finds_clusters() -> None:
     assert torch.allclose(found, torch.tensor([[0.0, 0.0], [0.0, 20.0], [20.0, 0.0]]), atol=0.1)
 
 
+def test_a_large_codebook_lives_on_few_latents() -> None:
+    """512 codes, each on a cluster of its own, and 16 latents a step: each wins once in 32 steps, and none is dead."""
+    centres = 10 * draw(512, 4, seed=6)
+    made = quantizer(512, 4, ema_decay=0.99)
+    made.place(centres.repeat(2, 1), torch.Generator().manual_seed(0))
+    generator, revived = torch.Generator().manual_seed(1), 0
+    for _ in range(800):
+        x = centres[torch.randint(512, (16,), generator=generator)]
+        revived += len(made.update(*made.tally(x, made.encode(x))))
+    assert revived <= 8
+    assert (centres - made.embedding.weight[made.encode(centres)]).norm(dim=1).median() < 0.1
+
+
+def test_placing_many_codes_takes_them_as_they_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond `PLACING` distances no round of k-means is made: the codes are latents."""
+    monkeypatch.setattr(quantizers, "PLACING", 100 * 32 - 1)
+    made, x = quantizer(32, 3), draw(100, 3)
+    made.place(x, torch.Generator().manual_seed(0))
+    assert torch.cdist(made.embedding.weight, x).min(1).values.max() < 1e-3
+    assert len(made.embedding.weight.unique(dim=0)) == 32
+
+
 def test_placing_repeats() -> None:
     a, b, x = quantizer(16, 3, seed=1), quantizer(16, 3, seed=2), draw(90, 3)
     for made in (a, b):
@@ -159,9 +181,9 @@ def test_revival_moves_exactly_the_dead() -> None:
     made.embedding.weight.copy_(torch.arange(10.0).reshape(5, 2))
     made.use.copy_(torch.tensor([1.0, 0.5, 1.0, 0.7, 0.1]))
     made.total.copy_(made.embedding.weight * made.use[:, None])
-    count, summed = torch.tensor([0.0, 0.0, 1.0, 0.0, 3.0]), torch.zeros(5, 2)
-    summed[2], summed[4] = made.embedding.weight[2], 3 * made.embedding.weight[4]
-    dead = made.update(count, summed)  # use: 0.5, 0.25, 1.0, 0.35, 1.55
+    count, summed = torch.tensor([0.0, 0.0, 1.0, 0.0, 4.0]), torch.zeros(5, 2)
+    summed[2], summed[4] = made.embedding.weight[2], 4 * made.embedding.weight[4]
+    dead = made.update(count, summed)  # use: 0.5, 0.25, 1.0, 0.35, 2.05
     assert dead.tolist() == [1]
     before = made.embedding.weight.clone()
     assert torch.allclose(before, torch.arange(10.0).reshape(5, 2))

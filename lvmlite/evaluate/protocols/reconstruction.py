@@ -76,7 +76,11 @@ class Reconstruction(Protocol):
             progress(i + 1, len(jobs))
         result.values |= _measured({**{name: photos.of(name) for name in photos.groups}, "rfid": photos.fid()})
         note = _note(bench, nets, [int(str(row[-2])) for row in rows])
-        result.tables.append(Table("reconstruction", "Reconstruction of held-out pictures", COLUMNS, rows, note))
+        measured = [
+            i for i, name in enumerate(COLUMNS) if name not in BY_NETS or any(row[i] is not None for row in rows)
+        ]
+        columns, rows = [COLUMNS[i] for i in measured], [[row[i] for i in measured] for row in rows]
+        result.tables.append(Table("reconstruction", "Reconstruction of held-out pictures", columns, rows, note))
         result.tables.append(_codebook(bench, result, _stored(bench, sources) if bench.tokens else counts))
         if c.n_shown:
             result.figures.append(_figure(bench, sources, c.n_shown))
@@ -84,6 +88,7 @@ class Reconstruction(Protocol):
 
 
 COLUMNS = ["source", "kind", "PSNR in dB", "95% low", "95% high", "SSIM", "LPIPS", "rFID", "KID", "pictures", "groups"]
+BY_NETS = ("LPIPS", "rFID", "KID")  # left out where nothing could measure them
 
 
 def _batches(frames: list[Frame]) -> Iterator[list[Frame]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lvmlite.recipe import Range
 from lvmlite.tokenizers.quantizers.base import Quantized, Quantizer
 
+PLACING = 1 << 37  # most distances computed to place the codes
 SEARCH_CHUNK = 1 << 22  # most entries of a distance matrix at one time: 16 MB stay near the processor
 
 
@@ -34,7 +35,8 @@ class NearestCodeConfig:
             |sg(z) - code|^2.
         commitment_weight: weight of |z - sg(code)|^2; codebook_weight: of the codebook loss.
         ema_decay: of the moving averages of codes ("ema") and of how much each is used.
-        revive_below: a code with a moving-average use of less than this many latents a step is revived.
+        revive_below: a code with a moving-average use of less than this many latents a step is revived; where a step
+            has fewer latents than codes, of less than this share of the mean.
     """
 
     quantizer: Literal["nearest"] = "nearest"
@@ -106,8 +108,10 @@ class NearestCode(Quantizer):
         return Quantized(z + (chosen - z).detach(), codes, loss, {"commitment": commitment})
 
     @torch.no_grad()
-    def place(self, latents: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
+    def place(self, latents: Tensor, generator: torch.Generator) -> None:
         """Place the codes on latents (N, C) by k-means; a centre that wins nothing jumps to a random latent.
+
+        Eight rounds; fewer, at last none, where N x K is so large that each would take minutes.
 
         Args:
             generator: on the CPU.
@@ -116,7 +120,7 @@ class NearestCode(Quantizer):
         k, n = self.config.codebook_size, len(latents)
         rows = torch.cat([torch.randperm(n, generator=generator) for _ in range(-(-k // n))])[:k]
         self.embedding.weight.copy_(latents[rows.to(latents.device)])
-        for _ in range(rounds):
+        for _ in range(min(8, PLACING // (n * k))):
             count, summed = self.tally(latents, self.encode(latents))
             lost = (count == 0).nonzero().flatten()
             jump = torch.randint(n, (len(lost),), generator=generator).to(latents.device)
@@ -139,11 +143,11 @@ class NearestCode(Quantizer):
         decay = self.config.ema_decay
         self.use.lerp_(count, 1 - decay)
         self.total.lerp_(summed, 1 - decay)
-        if self.config.learn == "gradient":
-            return (self.use < self.config.revive_below).nonzero().flatten()
-        mean = self.total / self.use[:, None].clamp_min(1e-5)
-        self.embedding.weight.copy_(torch.where(self.use[:, None] > 1e-5, mean, self.embedding.weight))
-        return (self.use < self.config.revive_below).nonzero().flatten()
+        if self.config.learn == "ema":
+            mean = self.total / self.use[:, None].clamp_min(1e-5)
+            self.embedding.weight.copy_(torch.where(self.use[:, None] > 1e-5, mean, self.embedding.weight))
+        fair = (count.sum() / self.codebook_size).clamp_max(1)
+        return (self.use < self.config.revive_below * fair).nonzero().flatten()
 
     @torch.no_grad()
     def revive(self, dead: Tensor, latents: Tensor) -> None:
