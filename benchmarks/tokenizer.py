@@ -160,7 +160,7 @@ def pictures(path: Path | None, n: int) -> Tensor:
     for part in source.parts():
         for sample in source.samples(part):
             if hasattr(sample, "frames"):
-                found.append(geometry.apply(sample.frames[0]["image"]))
+                found.append(geometry.image(sample.frames[0]["image"]))
             if len(found) == n:
                 return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).float().div(255)
     raise ValueError(f"{path}: fewer than {n} photos")

@@ -51,7 +51,7 @@ class Conv3x3(nn.Conv2d):
             and x.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
             and min(self.in_channels, self.out_channels) >= 64
-            and x.shape[2] * x.shape[3] >= 1024
+            and x.shape[2] * x.shape[3] >= 256
         )
 
     def fast(self, x: Tensor, norm: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -11,22 +11,15 @@ back to 4 x 4 outputs. Legend: T tiles.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 1 << 20  # values of the 36 frequencies at one time: the tiles between two steps stay in the cache
+CHUNK = 1 << 21  # values of the 36 frequencies at one time: the tiles between two steps stay in the cache
 
-INPUT = [
-    [4, 0, -5, 0, 1, 0],
-    [0, -4, -4, 1, 1, 0],
-    [0, 4, -4, -1, 1, 0],
-    [0, -2, -1, 2, 1, 0],
-    [0, 2, -1, -2, 1, 0],
-    [0, 4, 0, -5, 0, 1],
-]
 WEIGHT = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # / 24
-OUTPUT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
 @torch.no_grad()
@@ -52,32 +45,70 @@ def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None, norm: tuple[Te
     down, across = -(-h // 4), -(-w // 4)  # tiles
     rows = min(down, max(1, CHUNK // (36 * across * max(c, k))))  # of tiles in a strip
     many = min(n, max(1, CHUNK // (36 * across * down * max(c, k)))) if rows == down else 1  # pictures in a strip
-    into, back = (torch.kron(m, m) for m in (x.new_tensor(INPUT), x.new_tensor(OUTPUT)))
     pixels, out = x.permute(0, 2, 3, 1), x.new_empty(n, down, 4, across, 4, k)
     strip = x.new_zeros(many, 4 * rows + 2, 4 * across + 2, c)  # with a border of zeros
-    room = many * rows * across
-    tile, moved, product, result = (x.new_empty(size * room) for size in (36 * c, 36 * c, 36 * k, 16 * k))
+    room, wide = many * rows * across, many * rows * (4 * across + 2)
+    spare, middle, moved = (x.new_empty(size) for size in (2 * 6 * wide * c, 6 * wide * c, 36 * room * c))
+    product, half, rest = (x.new_empty(size * room * k) for size in (36, 24, 24))
     for i in range(0, n, many):
-        some = min(many, n - i)
+        m = min(many, n - i)
         for r in range(0, down, rows):
             e = min(rows, down - r)
-            t = some * e * across
-            fill(strip[:some, : 4 * e + 2], pixels[i : i + some], 4 * r - 1, norm and (norm[0][i:], norm[1][i:]))
-            s = strip.stride()
-            tiles = strip.as_strided((6, 6, some, e, across, c), (s[1], s[2], s[0], 4 * s[1], 4 * s[2], 1))
-            d, v = tile[: 36 * t * c], moved[: 36 * t * c]
-            m, y = product[: 36 * t * k], result[: 16 * t * k]
-            d.view(tiles.shape).copy_(tiles)
-            torch.mm(into, d.view(36, t * c), out=v.view(36, t * c))
-            torch.bmm(v.view(36, t, c), transformed, out=m.view(36, t, k))
-            torch.mm(back, m.view(36, t * k), out=y.view(16, t * k))
-            squares = y.view(4, 4, some, e, across, k).permute(2, 3, 0, 4, 1, 5)
-            place = out[i : i + some, r : r + e]
-            if bias is None:
-                place.copy_(squares)
-            else:
-                torch.add(squares, bias, out=place)
+            t = m * e * across
+            piece = strip[:m, : 4 * e + 2]
+            fill(piece, pixels[i : i + m], 4 * r - 1, norm and (norm[0][i:], norm[1][i:]))
+            # columns of tiles first, then rows: (6, M, rows, width + border, C), then (6, 6, T, C)
+            first = shaped(middle, 6, m, e, 4 * across + 2, c)
+            into([piece[:, at : at + 4 * e : 4] for at in range(6)], list(first), spare)
+            v = shaped(moved, 6, 6, m, e, across, c)
+            into([first[..., at : at + 4 * across : 4, :] for at in range(6)], list(v.unbind(1)), spare)
+            y = shaped(product, 36, t, k)
+            torch.bmm(v.view(36, t, c), transformed, out=y)
+            z = shaped(half, 4, 6, m, e, across, k)
+            back(list(y.view(6, 6, m, e, across, k)), list(z), rest)
+            place = out[i : i + m, r : r + e].permute(2, 4, 0, 1, 3, 5)  # (4, 4, M, rows, tiles, K)
+            back(list(z.unbind(1)), list(place.unbind(1)), rest, bias)
     return out.view(n, 4 * down, 4 * across, k)[:, :h, :w].permute(0, 3, 1, 2)
+
+
+def shaped(buffer: Tensor, *shape: int) -> Tensor:
+    """The beginning of a flat buffer in a shape."""
+    return buffer[: math.prod(shape)].view(shape)
+
+
+def into(d: list[Tensor], to: list[Tensor], spare: Tensor) -> None:
+    """Six inputs along one side of a tile to six frequencies: the paper's B^T d, common terms once."""
+    p, q = shaped(spare, 2, *d[0].shape)
+    torch.sub(d[4], d[2], alpha=4, out=p)
+    torch.sub(d[3], d[1], alpha=4, out=q)
+    torch.add(p, q, out=to[1])
+    torch.sub(p, q, out=to[2])
+    torch.sub(d[4], d[2], out=p)
+    torch.sub(d[3], d[1], out=q)
+    torch.add(p, q, alpha=2, out=to[3])
+    torch.sub(p, q, alpha=2, out=to[4])
+    torch.sub(d[0], d[2], out=to[0])
+    torch.add(p, to[0], alpha=4, out=to[0])
+    torch.sub(d[5], d[3], out=to[5])
+    torch.sub(to[5], q, alpha=4, out=to[5])
+
+
+def back(y: list[Tensor], to: list[Tensor], spare: Tensor, bias: Tensor | None = None) -> None:
+    """Six frequencies to four outputs along one side of a tile: the paper's A^T y, common terms once."""
+    p, q, r, s = shaped(spare, 4, *y[0].shape)
+    torch.add(y[1], y[2], out=p)
+    torch.sub(y[1], y[2], out=q)
+    torch.add(y[3], y[4], out=r)
+    torch.sub(y[3], y[4], out=s)
+    if bias is not None:  # reaches every output once
+        p += bias
+        q += bias
+    torch.add(p, r, alpha=4, out=to[2])
+    p += r
+    torch.add(p, y[0], out=to[0])
+    torch.add(q, s, alpha=2, out=to[1])
+    torch.add(q, s, alpha=8, out=s)
+    torch.add(s, y[5], out=to[3])
 
 
 def fill(strip: Tensor, pixels: Tensor, top: int, norm: tuple[Tensor, Tensor] | None) -> None:
