@@ -134,7 +134,7 @@ def test_pictures_that_do_not_fit(net, models):
 def test_opened_from_the_cache(models, tmp_path, monkeypatch):
     """The weights are those of the cache, frozen; opening draws no random numbers."""
     monkeypatch.setenv("LVMLITE_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match=r"weights alexnet are not here: .* lvmlite weights add"):
+    with pytest.raises(ValueError, match=r"weights lpips-alex are not here: .* lvmlite weights add"):
         open_lpips("alex")
     with pytest.raises(ValueError, match="the nets vgg and alex, not squeeze"):
         open_lpips("squeeze")

@@ -213,7 +213,7 @@ def test_a_broken_discriminator_stops_the_run_with_a_good_checkpoint(data: Path,
     fresh = gan(data, steps=30, checkpoint_every=2)
     made = trainer(fresh, tmp_path)
     made.load(found)
-    assert made.step == 10
+    assert made.step == 6  # the last before the streak
     assert fresh.validate()["val_loss"] < 1
     made.one_step(NoWindow())  # type: ignore[arg-type]
 
@@ -273,7 +273,8 @@ def test_codes_jump_in_the_average_too(data: Path, tmp_path: Path) -> None:
         entry = made.one_step(NoWindow())  # type: ignore[arg-type]
         if entry.get("revived"):
             revived.append(entry["revived"])
-            assert int((mine == theirs).all(1).sum()) == entry["revived"]
+            unmoved = len(theirs) - int(entry["codes_used"])  # a code that wins nothing has no gradient and no decay
+            assert entry["revived"] <= int((mine == theirs).all(1).sum()) <= entry["revived"] + unmoved
     assert revived
 
 
