@@ -177,6 +177,35 @@ def test_a_palette_that_is_none(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert "palette 'rainbow' is none of" in refused(capsys, "tokenizer", "ceiling", run, run, "--palette", "rainbow")
 
 
+def test_a_palette_is_found_written_and_drawn_with(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command, on a run for both arguments; what it writes is a palette that the ceiling and a recipe take."""
+    out = tmp_path / "palette.json"
+    words = ["tokenizer", "palette", run, run, "--kind", "seg", "--steps", 3, "--maps", 8, "--quiet", "--out", out]
+    said = done(capsys, *words)
+    assert "of a quarter of 8 train maps" in said
+    assert f"found {'':<6}" in said
+    assert len(json.loads(out.read_text(encoding="utf-8"))["colours"]) == 5
+    assert "is there already" in refused(capsys, *words)
+    done(capsys, "tokenizer", "ceiling", run, run, "--quiet", "--palette", out, "--out", tmp_path / "ceiling")
+    assert f"miou/world/seg/{out}" in results(tmp_path / "ceiling")["ceiling"]
+    new = [*words[:-1], tmp_path / "new.json"]
+    assert "--kind depth: not a segmentation kind" in refused(capsys, *new, "--kind", "depth")
+    assert "a palette is a .json file" in refused(capsys, *words[:-1], tmp_path / "new.txt")
+    assert "nowhere: neither a tokenizer folder" in refused(capsys, *new[:2], "nowhere", *new[3:])
+    small = [RECIPE, f"out={tmp_path / 'other'}", "data.geometry.size=64"]
+    assert "add data.geometry.size=32" in refused(capsys, *new[:3], *small, *new[4:])
+
+
+def test_info_tells_what_a_tokenizer_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = done(capsys, "info", run / "tokenizer/final")
+    tokenizer = load_tokenizer(run / "tokenizer/final")
+    assert f"code fingerprint: {tokenizer.code_fingerprint}" in said
+    assert "pictures: 32 x 32, 4 x 4 codes, f = 8" in said
+    assert "codes: 64 of dimension 8, nearest" in said
+
+
 def test_help_needs_no_torch() -> None:
     words = "import sys; from lvmlite.cli import parser; parser().format_help(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", words], check=True, timeout=60)

@@ -108,7 +108,7 @@ def add_model_commands(commands: Any) -> None:
     judge.add_argument("--device", default="auto")
     report = command(commands, "report", write, "write the report of a run folder again")
     report.add_argument("run_folder", metavar="RUN", help="e.g. runs/quickstart")
-    info = command(commands, "info", show_info, "what a model, store or run folder is")
+    info = command(commands, "info", show_info, "what a model, tokenizer, store or run folder is")
     info.add_argument("path")
     flops = command(commands, "flops", show_flops, "parameters and FLOPs of a preset")
     flops.add_argument("--preset", default=None, help="one preset; default: all")
@@ -226,8 +226,16 @@ def show_info(args: argparse.Namespace) -> None:
     elif (path / "steps.json").exists():
         steps = json.loads((path / "steps.json").read_text(encoding="utf-8"))
         print(f"{path}: a run\n" + "\n".join(f"  {s['step']:<20} {s['seconds']:>8.1f} s  {s['detail']}" for s in steps))
+    elif (path / "config.json").exists():
+        from lvmlite.cli.tokenizer import tokenizer_lines
+        from lvmlite.tokenizers import load_tokenizer
+
+        print("\n".join([f"{path}: a tokenizer", *tokenizer_lines(load_tokenizer(path))]))
     else:
-        raise ValueError(f"{path}: neither a model (lvmlite.json) nor a store (store.json) nor a run (steps.json)")
+        raise ValueError(
+            f"{path}: neither a model (lvmlite.json) nor a store (store.json) nor a run (steps.json) nor a tokenizer "
+            "(config.json)"
+        )
 
 
 def show_flops(args: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ def add_import_command(group: Any) -> None:
 def import_tokenizer(args: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from lvmlite.cli.tokenizer import tokenizer_lines
     from lvmlite.interop.vqgan import import_vqgan
     from lvmlite.tokenizers.base import save_tokenizer
 
@@ -40,14 +41,6 @@ def import_tokenizer(args: argparse.Namespace) -> None:
         args.path, args.format, config=args.config, image_size=args.image_size, pixel_range=args.pixel_range
     )
     save_tokenizer(tokenizer, out)
-    net, (rows, columns) = tokenizer.config, tokenizer.grid
-    attention = [f"side {side}" for side in net.attention] + ["the middle"] * bool(net.middle_attention)
     print(f"{out}: a tokenizer, read as {format}")
-    print(f"  parameters: {sum(p.numel() for p in tokenizer.parameters()):,}")
-    print(f"  pictures: {tokenizer.image_size} x {tokenizer.image_size}, {rows} x {columns} codes, f = {net.f}")
-    print(f"  codes: {tokenizer.codebook_size} of dimension {tokenizer.quantize.dim}")
-    print(f"  widths: {', '.join(str(net.channels * m) for m in net.multipliers)}")
-    print(f"  blocks a level: {net.n_res_blocks}, in the decoder {net.n_decoder_res_blocks}")
-    print(f"  attention: {', '.join(attention) or 'none'}")
-    print(f"  code fingerprint: {tokenizer.code_fingerprint}\n  decoder fingerprint: {tokenizer.decoder_fingerprint}")
+    print("\n".join(tokenizer_lines(tokenizer)))
     print(f"  assumed: {'; '.join(assumed) or 'nothing'}")

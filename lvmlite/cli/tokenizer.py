@@ -82,6 +82,23 @@ def measure(args: argparse.Namespace, protocol: str) -> None:
     print(out / "results.json")
 
 
+def tokenizer_lines(tokenizer: Any) -> list[str]:
+    """What a VQGAN is, for people: its size, geometry, codes and fingerprints."""
+    net, (rows, columns) = tokenizer.config, tokenizer.grid
+    attention = [f"side {side}" for side in net.attention] + ["the middle"] * bool(net.middle_attention)
+    said = {
+        "parameters": f"{sum(p.numel() for p in tokenizer.parameters()):,}",
+        "pictures": f"{tokenizer.image_size} x {tokenizer.image_size}, {rows} x {columns} codes, f = {net.f}",
+        "codes": f"{tokenizer.codebook_size} of dimension {tokenizer.quantize.dim}, {net.quantizer.quantizer}",
+        "widths": ", ".join(str(net.channels * m) for m in net.multipliers),
+        "blocks a level": f"{net.n_res_blocks}, in the decoder {net.n_decoder_res_blocks}",
+        "attention": ", ".join(attention) or "none",
+        "code fingerprint": tokenizer.code_fingerprint,
+        "decoder fingerprint": tokenizer.decoder_fingerprint,
+    }
+    return [f"  {name}: {value}" for name, value in said.items()]
+
+
 def find_tokenizer(path: Path) -> Path:
     """The tokenizer folder that a path is, or that the model or run folder there holds.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lvmlite.recipe import Range
 from lvmlite.tokenizers.quantizers.base import Quantized, Quantizer
 
-PLACING = 1 << 37  # most distances computed to place the codes
+PLACING = 1 << 35  # most distances computed to place the codes
 SEARCH_CHUNK = 1 << 22  # most entries of a distance matrix at one time: 16 MB stay near the processor
 
 
