@@ -17,12 +17,13 @@ from lvmlite.data.sources import source_configs
 from lvmlite.data.stream import StreamConfig
 from lvmlite.evaluate.protocols import protocol_configs, without_model
 from lvmlite.images import Geometry
-from lvmlite.model.transformer import ModelConfig
+from lvmlite.model.architecture import ModelConfig
+from lvmlite.model.lora import LoRAConfig
 from lvmlite.recipe import Range, one_of
 from lvmlite.tasks import TASK_CONFIGS
 from lvmlite.tokenizers import tokenizer_configs
 from lvmlite.tokenizers.vqgan import VQGANConfig
-from lvmlite.train.loop import TrainConfig
+from lvmlite.train.language import LanguageTrainConfig
 from lvmlite.train.tokenizer import TokenizerTrainConfig
 
 
@@ -110,12 +111,19 @@ class StageConfig:
     Attributes:
         name: its folder under `stages/`.
         data: the mix and the context; train: steps, batch, optimiser.
+        init_from: a model folder whose weights it starts from instead: ours, or any of Hugging Face's
+            LlamaForCausalLM with `codebook_size` in its config.json.
+        lora: train thin adapters beside the frozen weights; they are merged into them when the stage is over.
+        carry_optimizer: go on with AdamW's moments of the stage before.
         validation_batches: held-out batches of `val_loss`.
     """
 
     name: str
     data: StreamConfig
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: LanguageTrainConfig = field(default_factory=LanguageTrainConfig)
+    init_from: str | None = None
+    lora: LoRAConfig | None = None
+    carry_optimizer: bool = False
     validation_batches: Annotated[int, Range(1)] = 4
 
 

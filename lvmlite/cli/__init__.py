@@ -239,8 +239,8 @@ def show_info(args: argparse.Namespace) -> None:
 
 
 def show_flops(args: argparse.Namespace) -> None:
+    from lvmlite.model.architecture import PRESETS, ModelConfig
     from lvmlite.model.flops import forward_flops
-    from lvmlite.model.transformer import PRESETS, ModelConfig
 
     print(f"{'preset':<8}{'parameters':>12}" + "".join(f"{f'fwd TFLOPs at {c}':>22}" for c in args.context))
     for preset in [args.preset] if args.preset else PRESETS:

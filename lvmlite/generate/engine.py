@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from lvmlite.generate.sampling import Sampling, exact_dtype, pick, uniforms
-from lvmlite.model.transformer import KVCache, Transformer
+from lvmlite.model.cache import KVCache
+from lvmlite.model.transformer import Transformer
 
 MEMORY = 1 << 30  # bytes for the rows of one batch on a CPU or another device whose memory is shared
 MOST_ROWS = 256

@@ -6,7 +6,7 @@ Forward FLOPs of a sequence of L positions: 2 N L + 4 n_layers dim L^2, N = para
 
 from __future__ import annotations
 
-from lvmlite.model.transformer import Architecture
+from lvmlite.model.architecture import Architecture
 
 IMAGENET_IMAGES = 1_281_167  # one ImageNet epoch, in pictures
 

@@ -4,172 +4,47 @@ In: tokens (B, T) int64. Out: logits (B, T, vocab_size), or with targets the los
 
 What is unusual here:
 - parameter names, shapes and half-split RoPE are Hugging Face's `LlamaForCausalLM` from the start, so a model
-  folder is a Hugging Face folder; q, k and v are three parameters and one matrix product
+  folder is a Hugging Face folder; products of one input (q, k and v; gate and up) are one product of joined weights
 - the loss is computed inside `forward`, in chunks, so that a long batch never holds all its logits
+- what the backward keeps is a setting, `activations`, down to the block-parallel transformer of LVM
 - no id >= codebook_size stands for a picture code: BOS = K, EOS = K + 1, the rest is padding to 128
 
-Papers: LVM (arXiv 2312.00785) and LVM-Lite, whose presets these are; LLaMA-2 for the block.
+Papers: LVM (arXiv 2312.00785) and LVM-Lite; LLaMA-2 for the block; Blockwise Parallel Transformer (arXiv 2305.19370).
 Legend: B sequences, T positions, D dim, H heads, G key/value heads, d = D / H, V vocab_size, K codebook_size.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+from lvmlite.model.architecture import Architecture
 from lvmlite.model.attention import attend
-from lvmlite.recipe import Range
+from lvmlite.model.cache import KVCache
+from lvmlite.model.kernels import linear_cross_entropy, mean_cross_entropy, rms_norm, rotate, swiglu
+from lvmlite.model.rope import rope_table
 
-PRESETS: dict[str, dict[str, int]] = {
-    "pico": dict(dim=128, hidden_dim=384, n_heads=4, n_layers=4),
-    "micro": dict(dim=192, hidden_dim=512, n_heads=4, n_layers=6),
-    "nano": dict(dim=256, hidden_dim=704, n_heads=4, n_layers=6),
-    "100m": dict(dim=640, hidden_dim=1664, n_heads=10, n_layers=22),
-    "300m": dict(dim=1024, hidden_dim=2688, n_heads=8, n_layers=22),
-    "600m": dict(dim=1536, hidden_dim=4096, n_heads=16, n_layers=22),
-    "1b": dict(dim=2048, hidden_dim=5504, n_heads=16, n_layers=22),
-    "3b": dict(dim=3200, hidden_dim=8640, n_heads=32, n_layers=26),
-    "7b": dict(dim=4096, hidden_dim=11008, n_heads=32, n_layers=32),
-}
-IGNORE = -100  # target of a position without loss
-LOSS_CHUNK = 8192  # positions whose logits exist at one time
+Activations = Literal["keep", "selective", "block", "bpt"]
+BPT_CHUNK = 2048  # positions of the MLP at one time, as LVM trains
 
 
-def padded_vocab(codebook_size: int) -> int:
-    """codebook_size + BOS + EOS, rounded up to a multiple of 128: 8192 -> 8320."""
-    return -(-(codebook_size + 2) // 128) * 128
+def joined(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
+    """The outputs of several linear layers of one input, as one product where their weights are plain."""
+    weights = [layer.weight for layer in layers]
+    if any(type(layer) is not nn.Linear for layer in layers) or any(isinstance(w, DTensor) for w in weights):
+        return tuple(layer(x) for layer in layers)
+    return F.linear(x, torch.cat(weights)).split([len(w) for w in weights], dim=-1)
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """Every number that fixes the shape of the decoder. REFERENCE: the presets' table; norm and RoPE as released."""
-
-    dim: int
-    hidden_dim: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    vocab_size: int
-    codebook_size: int
-    max_seq_len: int = 4096
-    rope_theta: float = 1e4
-    norm_eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.dim % self.n_heads or (self.dim // self.n_heads) % 2:
-            raise ValueError(f"dim {self.dim} must be n_heads {self.n_heads} times an even head dimension")
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
-        if self.vocab_size <= self.codebook_size:
-            raise ValueError(f"vocab_size {self.vocab_size} leaves no id for BOS after {self.codebook_size} codes")
-
-    @property
-    def head_dim(self) -> int:
-        return self.dim // self.n_heads
-
-    @property
-    def bos(self) -> int:
-        return self.codebook_size
-
-    @property
-    def eos(self) -> int:
-        return self.codebook_size + 1
-
-    @property
-    def n_parameters(self) -> int:
-        """All parameters, the embedding and the untied head included."""
-        kv = self.n_kv_heads * self.head_dim
-        block = 2 * self.dim * (self.dim + kv) + 3 * self.dim * self.hidden_dim + 2 * self.dim
-        return self.n_layers * block + self.dim + 2 * self.vocab_size * self.dim
-
-
-@dataclass
-class ModelConfig:
-    """A preset, any of its numbers overridden. The vocabulary follows from the tokenizer."""
-
-    preset: str = "nano"
-    dim: Annotated[int, Range(2)] | None = None
-    hidden_dim: Annotated[int, Range(1)] | None = None
-    n_layers: Annotated[int, Range(1)] | None = None
-    n_heads: Annotated[int, Range(1)] | None = None
-    n_kv_heads: Annotated[int, Range(1)] | None = None
-    max_seq_len: Annotated[int, Range(1)] = 4096
-    rope_theta: Annotated[float, Range(1)] = 1e4
-    norm_eps: Annotated[float, Range(0)] = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"no preset '{self.preset}'; the presets are {', '.join(PRESETS)}")
-
-    def resolve(self, codebook_size: int) -> Architecture:
-        """The architecture for a tokenizer of `codebook_size` codes. Raises ValueError if numbers do not fit."""
-        shape = dict(PRESETS[self.preset])
-        for name in shape:
-            if (value := getattr(self, name)) is not None:
-                shape[name] = value
-        return Architecture(
-            **shape,
-            n_kv_heads=self.n_kv_heads or shape["n_heads"],
-            vocab_size=padded_vocab(codebook_size),
-            codebook_size=codebook_size,
-            max_seq_len=self.max_seq_len,
-            rope_theta=self.rope_theta,
-            norm_eps=self.norm_eps,
-        )
-
-
-class KVCache:
-    """Keys and values of every layer for positions 0 .. length-1, in buffers of fixed capacity.
-
-    Args:
-        arch: the model's shape; batch: B; capacity: most positions; dtype, device: of the activations.
-    """
-
-    def __init__(self, arch: Architecture, batch: int, capacity: int, dtype: torch.dtype, device: torch.device):
-        shape = (arch.n_layers, 2, batch, arch.n_kv_heads, capacity, arch.head_dim)
-        self.data = torch.zeros(shape, dtype=dtype, device=device)
-        self.length = 0
-
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, G, t, d) keys and values after `length`; give views of all of them, (B, G, length + t, d)."""
-        end = self.length + k.shape[2]
-        if end > self.data.shape[4]:
-            raise ValueError(f"{end} positions do not fit a cache of {self.data.shape[4]}")
-        self.data[layer, 0, :, :, self.length : end] = k
-        self.data[layer, 1, :, :, self.length : end] = v
-        return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
-
-    def repeat(self, times: int, capacity: int) -> KVCache:
-        """A copy of B rows for B * times rows, each row `times` in succession: a shared prompt is prefilled once."""
-        layers, _, rows, groups, _, d = self.data.shape
-        new = object.__new__(KVCache)
-        new.data = self.data.new_zeros((layers, 2, rows * times, groups, capacity, d))
-        new.length = self.length
-        target = new.data.view(layers, 2, rows, times, groups, capacity, d)
-        target[..., : self.length, :] = self.data[:, :, :, None, :, : self.length]
-        return new
-
-
-def rope_table(arch: Architecture, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotary angles, each (n, d) float32 in Hugging Face's half-split order."""
-    d = arch.head_dim
-    frequency = 1.0 / arch.rope_theta ** (torch.arange(0, d, 2, dtype=torch.float32, device=device) / d)
-    angle = torch.outer(torch.arange(n, dtype=torch.float32, device=device), frequency)
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x (B, H, T, d) by (T, d) tables."""
-    half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-    return x * cos + turned * sin
+def again(work: Any, *args: Any) -> Any:
+    """Work whose intermediate results are not kept but computed again in the backward."""
+    return checkpoint(work, *args, use_reentrant=False) if torch.is_grad_enabled() else work(*args)
 
 
 class RMSNorm(nn.Module):
@@ -179,8 +54,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps)
-        return y.to(self.weight.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -191,18 +65,15 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(arch.dim, kv, bias=False)
         self.v_proj = nn.Linear(arch.dim, kv, bias=False)
         self.o_proj = nn.Linear(arch.dim, arch.dim, bias=False)
-        self.split = (arch.dim, kv, kv)
         self.head_dim = arch.head_dim
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
     ) -> Tensor:
         b, t, _ = x.shape
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        q, k, v = F.linear(x, weight).split(self.split, dim=-1)
-        q, k, v = (y.view(b, t, -1, self.head_dim).transpose(1, 2) for y in (q, k, v))  # (B, H or G, T, d)
+        q, k, v = (y.view(b, t, -1, self.head_dim) for y in joined(x, self.q_proj, self.k_proj, self.v_proj))
         cos, sin = (table.to(q.dtype) for table in rope)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k, v = (y.transpose(1, 2) for y in (rotate(q, cos, sin), rotate(k, cos, sin), v))  # (B, H or G, T, d)
         if cache is not None:
             k, v = cache.append(layer, k.to(cache.data.dtype), v.to(cache.data.dtype))
             q = q.to(k.dtype)
@@ -218,21 +89,41 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(arch.hidden_dim, arch.dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(swiglu(*joined(x, self.gate_proj, self.up_proj)))
 
 
 class Block(nn.Module):
+    """Attention and MLP, each behind its norm and beside the residual stream.
+
+    Attributes:
+        activations: what is kept for the backward: "keep" all of it; "selective" all but the wide MLP; "block" the
+            input alone; "bpt" the input alone, and the MLP's width exists for 2,048 positions at a time.
+    """
+
     def __init__(self, arch: Architecture):
         super().__init__()
         self.input_layernorm = RMSNorm(arch.dim, arch.norm_eps)
         self.self_attn = Attention(arch)
         self.post_attention_layernorm = RMSNorm(arch.dim, arch.norm_eps)
         self.mlp = MLP(arch)
+        self.activations: Activations = "keep"
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
     ) -> Tensor:
+        if self.activations in ("block", "bpt") and self.training:
+            return again(self.both, x, rope, mask, cache, layer)
+        return self.both(x, rope, mask, cache, layer)
+
+    def both(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache, layer)
+        if self.activations == "bpt" and self.training:
+            return torch.cat([again(self.wide, part) for part in x.split(BPT_CHUNK, dim=1)], dim=1)
+        return again(self.wide, x) if self.activations == "selective" and self.training else self.wide(x)
+
+    def wide(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -303,17 +194,19 @@ class Transformer(nn.Module):
         targets: Tensor | None = None,
         document: Tensor | None = None,
         cache: KVCache | None = None,
+        mean: bool = False,
     ) -> Tensor:
-        """Logits, or the loss of every token.
+        """Logits, or the loss of every token, or the mean loss.
 
         Args:
             tokens: (B, T) int64 in [0, vocab_size).
             targets: (B, T) int64, -100 where there is no loss; None to get logits.
             document: (B, T) int, attention stays inside equal numbers; None: one document a row.
             cache: keys and values of earlier positions; the new ones are appended.
+            mean: of the losses, over positions that have one; cheaper to train on than losses that are kept apart.
 
         Returns:
-            (B, T, vocab_size) logits, or (B, T) float32 losses in nats, 0 where the target is -100.
+            (B, T, vocab_size) logits, or (B, T) float32 losses in nats, 0 where the target is -100, or their mean (,).
 
         Raises:
             ValueError: more positions than max_seq_len.
@@ -322,16 +215,9 @@ class Transformer(nn.Module):
         if targets is None:
             return self.lm_head(x)
         rows, goals = x.flatten(0, 1), targets.flatten()
-        if len(goals) <= LOSS_CHUNK:
-            losses = self._losses(rows, goals)
-        else:
-            chunks = zip(rows.split(LOSS_CHUNK), goals.split(LOSS_CHUNK))
-            losses = torch.cat([checkpoint(self._losses, r, g, use_reentrant=False) for r, g in chunks])
-        return losses.view(targets.shape)
-
-    def _losses(self, rows: Tensor, goals: Tensor) -> Tensor:
-        logits = self.lm_head(rows).float()
-        return F.cross_entropy(logits, goals, ignore_index=IGNORE, reduction="none")
+        if mean:
+            return mean_cross_entropy(rows, self.lm_head.weight, goals)
+        return linear_cross_entropy(rows, self.lm_head.weight, goals).view(targets.shape)
 
 
 def attention_mask(document: Tensor | None, start: int, end: int, device: torch.device) -> Tensor | None:

@@ -5,14 +5,31 @@ In: a `Stream` of tokens. Out: a trained `Transformer`. One phase; the loss is t
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 
 from lvmlite import distributed
 from lvmlite.data.stream import IGNORE, Batch, Stream
-from lvmlite.model.transformer import Transformer
+from lvmlite.model.transformer import Activations, Transformer
 from lvmlite.train.loop import MicroBatch, TrainConfig
 from lvmlite.train.optim import OptimConfig, adamw
+from lvmlite.train.parallel import ParallelConfig
+
+
+@dataclass
+class LanguageTrainConfig(TrainConfig):
+    """How a decoder is trained.
+
+    Attributes:
+        activations: what is kept for the backward: "keep" everything; "selective" everything but the wide MLP; "block"
+            the input of each block; "bpt" the same, with MLP and loss in chunks, as LVM trains.
+        parallel: how the model lies on several devices.
+    """
+
+    activations: Activations = "keep"
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
 class LanguageLearner:

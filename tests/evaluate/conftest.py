@@ -11,7 +11,8 @@ from lvmlite.data.sources.world import World, WorldConfig
 from lvmlite.evaluate.bench import Bench, TokenizerBench
 from lvmlite.generate.engine import Engine, Generated
 from lvmlite.images import Geometry
-from lvmlite.model.transformer import Architecture, Transformer
+from lvmlite.model.architecture import Architecture
+from lvmlite.model.transformer import Transformer
 from lvmlite.recipe import to_dict
 from lvmlite.tasks import TASK_CONFIGS, build_task
 from lvmlite.tokenizers.base import Tokenizer

@@ -10,7 +10,8 @@ import pytest
 
 from lvmlite.generate.folder import export_model
 from lvmlite.generate.lvm import LVM
-from lvmlite.model.transformer import ModelConfig, Transformer
+from lvmlite.model.architecture import ModelConfig
+from lvmlite.model.transformer import Transformer
 from lvmlite.tokenizers import build_tokenizer
 from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGANConfig

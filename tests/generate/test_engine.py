@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from lvmlite.generate.engine import Engine, Sampling, Window
-from lvmlite.model.transformer import LOSS_CHUNK, ModelConfig, Transformer
+from lvmlite.model.architecture import ModelConfig
+from lvmlite.model.kernels import LOSS_CHUNK
+from lvmlite.model.transformer import Transformer
 
 K, S = 64, 8  # codes, tokens a picture
 GREEDY = Sampling(temperature=0)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lvmlite.model.architecture import ModelConfig
 from lvmlite.model.files import INDEX, WEIGHTS, load_weights, read_architecture, save_weights
-from lvmlite.model.transformer import ModelConfig, Transformer
+from lvmlite.model.transformer import Transformer
 
 K = 62
 SHAPES: list[dict[str, Any]] = [

@@ -9,8 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lvmlite.model.architecture import Architecture, ModelConfig
 from lvmlite.model.flops import forward_flops, imagenet_epochs, matmul_parameters, training_flops
-from lvmlite.model.transformer import Architecture, ModelConfig, Transformer
+from lvmlite.model.transformer import Transformer
 
 PARAMETERS = {"300m": 291e6, "600m": 648e6, "1b": 1.15e9, "3b": 3.27e9, "7b": 6.54e9}  # REFERENCE section 3
 TERAFLOPS = {"300m": 4.1, "600m": 7.9, "1b": 12.8, "3b": 33.0}  # LVM-Lite, Table 4, context 4096

@@ -8,16 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lvmlite.model import transformer
-from lvmlite.model.transformer import (
-    IGNORE,
-    PRESETS,
-    Architecture,
-    KVCache,
-    ModelConfig,
-    Transformer,
-    padded_vocab,
-)
+from lvmlite.model import kernels
+from lvmlite.model.architecture import PRESETS, Architecture, ModelConfig, padded_vocab
+from lvmlite.model.cache import KVCache
+from lvmlite.model.kernels import IGNORE
+from lvmlite.model.transformer import Transformer
 
 SHAPES = [
     dict(dim=32, hidden_dim=48, n_layers=2, n_heads=2),
@@ -107,7 +102,7 @@ def test_loss_in_chunks_has_the_same_values_and_gradients(monkeypatch: pytest.Mo
     x, y = tokens(3, 16), tokens(3, 16, seed=1)
     results = []
     for chunk in (8192, 10):
-        monkeypatch.setattr(transformer, "LOSS_CHUNK", chunk)
+        monkeypatch.setattr(kernels, "LOSS_CHUNK", chunk)
         model.zero_grad()
         loss = model(x, targets=y)
         loss.sum().backward()

@@ -29,7 +29,8 @@ from lvmlite import distributed
 from lvmlite.data.sentences import SingleConfig, VideoConfig
 from lvmlite.data.store import ShardWriter, Store, StoreInfo, write_json
 from lvmlite.data.stream import PixelStream, Stream, StreamConfig
-from lvmlite.model.transformer import ModelConfig, Transformer
+from lvmlite.model.architecture import ModelConfig
+from lvmlite.model.transformer import Transformer
 from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 from lvmlite.train import checkpoint

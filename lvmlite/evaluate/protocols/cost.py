@@ -18,8 +18,9 @@ from lvmlite.devices import Precision, use_bf16
 from lvmlite.evaluate.bench import TokenizerBench
 from lvmlite.evaluate.protocols.base import Progress, Protocol
 from lvmlite.evaluate.results import Result, Table, Value
+from lvmlite.model.architecture import Architecture, ModelConfig
 from lvmlite.model.flops import forward_flops
-from lvmlite.model.transformer import Architecture, ModelConfig, Transformer
+from lvmlite.model.transformer import Transformer
 from lvmlite.recipe import Range
 
 PAPER_SPEEDUP = "1.7x - 2.7x"  # LVM-Lite, 256 TPU-v3 cores, whole training
