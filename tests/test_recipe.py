@@ -328,6 +328,95 @@ class TestOverrides:
         )
 
 
+class TestExtends:
+    """`extends: other.yaml`: every other key is a dotted path into that file."""
+
+    @pytest.fixture
+    def base(self, tmp_path: Path) -> Path:
+        (tmp_path / "small").mkdir()
+        text = "seed: 3\nname: run-${seed}\nstages: [{steps: 5, lr: 0.1}, {steps: 6}]\ngeometry: {size: 32, fit: pad}\n"
+        (tmp_path / "base.yaml").write_text(text, encoding="utf-8")
+        return tmp_path / "small" / "x.yaml"
+
+    def test_dotted_keys_replace_values_of_the_other_file(self, base: Path) -> None:
+        recipe = read(
+            base,
+            """
+            extends: ../base.yaml
+            seed: 4
+            stages[1].lr: 2e-3
+            stages[0].sentences: [{type: video, stride: 4}]
+            stages[2]: {steps: 9}
+            geometry: {size: 16}
+            kinds.moving.sizes[0]: 5
+            backup.fit: crop
+            weights: {a.b: 2}
+            limit:
+            """,
+        )
+        assert recipe.stages == [Stage(5, 0.1, sentences=[Video(stride=4)]), Stage(6, 2e-3), Stage(9)]
+        assert recipe.geometry == Geometry(16)  # a mapping replaces the whole
+        assert recipe.kinds["moving"] == Video(stride=2, sizes=[5, 2])  # of a default, the rest stays
+        assert recipe.backup == Geometry(fit="crop")
+        assert recipe.weights == {"a.b": 2.0}
+        assert recipe.limit is None
+        assert recipe.name == "run-4"  # references are resolved last
+
+    def test_a_chain_and_then_the_command_line(self, base: Path) -> None:
+        read(base, "extends: ../base.yaml\nstages: [{steps: 7}]\ngeometry.size: 8\n")
+        last = base.with_name("y.yaml")
+        recipe = read(last, "extends: x.yaml\nstages[0].lr: 0.5\nlimit: ${stages[0].steps}\n", "stages[0].steps=8")
+        assert recipe == Recipe(name="run-3", seed=3, stages=[Stage(8, 0.5)], geometry=Geometry(8, "pad"), limit=8)
+
+    def test_what_is_saved_stands_alone(self, base: Path) -> None:
+        recipe = read(base, "extends: ../base.yaml\nseed: 9\n")
+        save(recipe, base.with_name("saved.yaml"))
+        assert "extends" not in base.with_name("saved.yaml").read_text(encoding="utf-8")
+        assert load(base.with_name("saved.yaml"), Recipe) == recipe
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("sede: 3", "x.yaml: sede: unknown key; did you mean 'seed'?"),
+            ("stages[0].setps: 3", "x.yaml: stages[0].setps: unknown key; did you mean 'steps'?"),
+            ("stages[0].steps: fast", "x.yaml: stages[0].steps: expected a whole number, got 'fast'"),
+            ("stages[0].steps: '7'", "x.yaml: stages[0].steps: expected a whole number, got '7'"),
+            ("stages: [{lr: 0.1}]", "x.yaml: stages[0].steps: missing; it must be given"),
+            ("geometry: {sise: 8}", "x.yaml: geometry.sise: unknown key; did you mean 'size'?"),
+            ("stages[7].lr: 1", "x.yaml: stages: has 2 entries, counted from 0, so no [7]"),
+            ("seed.x: 1", "x.yaml: seed: is 3, so it has no 'x'"),
+            ("a..b: 1", "x.yaml: cannot read the key 'a..b'; write it as in stages[0].lr=3e-4"),
+            ("limit: ${sede}", "x.yaml: limit: refers to ${sede}, which the file does not give"),
+            ("stages[1].warmup_steps: 7", "x.yaml: stages[1]: warmup_steps 7 exceeds steps 6"),
+        ],
+    )
+    def test_the_file_and_the_key_are_named(self, base: Path, text: str, expected: str) -> None:
+        assert message(base, f"extends: ../base.yaml\n{text}\n") == expected
+
+    def test_mistakes_of_the_file_below_and_of_the_command_line(self, base: Path) -> None:
+        (base.parent / "low.yaml").write_text("seed: x\n", encoding="utf-8")
+        assert message(base, "extends: low.yaml\nlimit: 3\n") == "low.yaml: seed: expected a whole number, got 'x'"
+        line = message(base, "extends: ../base.yaml\nstages[0].steps: 9\n", "stages[0].steps=0")
+        assert line == "override 'stages[0].steps=0': stages[0].steps: expected >= 1, got 0"
+        (base.parent / "low.yaml").write_text("seed: [\n", encoding="utf-8")
+        assert message(base, "extends: low.yaml\n").startswith("low.yaml: line 2: ")
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("extends: none.yaml", "x.yaml: extends: there is no file none.yaml"),
+            ("extends: .", "x.yaml: extends: there is no file DIR"),
+            ("extends:", "x.yaml: extends: expected a path, as in ../quickstart.yaml"),
+            ("extends: [a.yaml]", "x.yaml: extends: expected a path, as in ../quickstart.yaml"),
+            ("extends: x.yaml", "x.yaml: extends: the files extend each other: x.yaml -> x.yaml"),
+            ("extends: y.yaml", "y.yaml: extends: the files extend each other: x.yaml -> y.yaml -> x.yaml"),
+        ],
+    )
+    def test_a_file_that_cannot_be_extended(self, base: Path, text: str, expected: str) -> None:
+        base.with_name("y.yaml").write_text("extends: x.yaml\nseed: 1\n", encoding="utf-8")
+        assert message(base, text).replace(str(base.parent), "DIR") == expected
+
+
 # --- round trips
 
 words = st.text(max_size=12).filter(lambda text: text != "???") | st.sampled_from(

@@ -12,7 +12,8 @@ of the declared type and range; or one `RecipeError`: a line that says where, wh
     build(Train, {"setps": 5})  # RecipeError: setps: unknown key; did you mean 'steps'?
 
 OmegaConf reads the YAML: ``1e-4`` is a number, ``${seed}`` refers to another value of the file, ``???`` marks
-a value that must be given. Types: bool, int, float, str, None, Literal, list, tuple, dict[str, ...],
+a value that must be given. ``extends: other.yaml`` takes over another file; all other keys are then dotted paths
+into it, ``stages[0].lr: 1e-3``. Types: bool, int, float, str, None, Literal, list, tuple, dict[str, ...],
 dataclasses, Annotated[..., Range], unions of these, Any; and `one_of` for entries of a registry.
 """
 
@@ -26,7 +27,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lvmlite.recipe.files import escape, override, read, resolve
+from lvmlite.recipe.files import escape, override, read_extended, resolve
 from lvmlite.recipe.values import Range, RecipeError, as_dataclass, join, leaves, one_of, to_dict
 
 __all__ = ["Range", "RecipeError", "build", "config_hash", "difference", "load", "one_of", "save", "to_dict"]
@@ -38,7 +39,7 @@ def load(path: str | os.PathLike[str], cls: type[T], overrides: Sequence[str] = 
     """Read a YAML file as an instance of `cls`.
 
     Args:
-        path: the file.
+        path: the file; with those it extends.
         cls: a dataclass.
         overrides: ``key=value``, applied in order, the value in YAML: ``sizes=[64, 128]``;
             nothing after ``=`` is null. A list or mapping that the file leaves out starts from its default;
@@ -47,13 +48,13 @@ def load(path: str | os.PathLike[str], cls: type[T], overrides: Sequence[str] = 
     Raises:
         RecipeError: anything wrong with the file, an override or a value.
     """
-    raw = read(path)
-    changed = {text: override(raw, cls, text) for text in overrides}
+    raw, first, changed = read_extended(path, cls)
+    changed += [(override(raw, cls, text), f"override '{text}'") for text in overrides]
     try:
         return as_dataclass(cls, resolve(raw), "")
     except RecipeError as error:
-        said = [text for text, where in changed.items() if _within(error.where, where)]
-        file = f"override '{said[-1]}'" if said else os.fspath(path)
+        said = [name for where, name in changed if _within(error.where, where)]
+        file = said[-1] if said else first if error.where else os.fspath(path)  # nobody alone is to blame for the whole
         raise RecipeError(error.problem, error.where, file) from None
 
 

@@ -1,4 +1,4 @@
-"""YAML files and overrides to plain values; OmegaConf reads both.
+"""YAML files, the files they extend, and overrides to plain values; OmegaConf reads all of them.
 
 In: a path, ``key=value`` lines. Out: dicts, lists and scalars for `values.as_dataclass`, or a `RecipeError`.
 """
@@ -74,6 +74,42 @@ def escape(value: Any) -> Any:
     return leaves(value, lambda leaf: re.sub(r"(\\*)\$\{", r"\1\1\\${", leaf) if isinstance(leaf, str) else leaf)
 
 
+def read_extended(path: str | os.PathLike[str], cls: type) -> tuple[dict[str, Any], str, list[tuple[str, str]]]:
+    """A file as plain values, laid over the file it extends, that one over its own, and so on.
+
+    ``extends: other.yaml`` is a path as seen from the file. Every other key of a file that has it is then a dotted
+    path, set as an override would; a list or mapping replaces the whole of what was there.
+
+    Args:
+        cls: the dataclass of the whole.
+
+    Returns:
+        the values; the file that extends none; and what the others set, in order: (path of the value, file).
+
+    Raises:
+        RecipeError: the file it extends is not there, or extends this one in turn; a key that leads nowhere.
+    """
+    file = Path(path)
+    raw, chain = read(file), [file]
+    changes: list[tuple[str, dict[str, Any]]] = []
+    while "extends" in raw:
+        base = raw.pop("extends")
+        if not isinstance(base, str) or not base:
+            raise RecipeError("expected a path, as in ../quickstart.yaml", "extends", os.fspath(file))
+        changes.append((os.fspath(file), raw))
+        file = file.parent / base
+        if not file.is_file():
+            raise RecipeError(f"there is no file {file}", "extends", changes[-1][0])
+        if any(file.samefile(other) for other in chain):
+            goes = " -> ".join(map(str, [*chain, file]))
+            raise RecipeError(f"the files extend each other: {goes}", "extends", changes[-1][0])
+        raw, chain = read(file), [*chain, file]
+    said = []
+    for name, values in reversed(changes):
+        said += [(assign(raw, cls, str(key), value, name), name) for key, value in values.items()]
+    return raw, os.fspath(file), said
+
+
 def override(raw: dict[str, Any], cls: type, text: str) -> str:
     """Set one ``key=value`` in `raw`; returns the path of the value."""
     from omegaconf import OmegaConf
@@ -82,10 +118,15 @@ def override(raw: dict[str, Any], cls: type, text: str) -> str:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise RecipeError("expected key=value, as in stages[0].lr=3e-4", file=said)
-    if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[[^\[\]]+\])*", key):
-        raise RecipeError(f"cannot read the key '{key}'; write it as in stages[0].lr=3e-4", file=said)
     with _plainly(said, key):
         parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+    return assign(raw, cls, key, parsed["value"], said)
+
+
+def assign(raw: dict[str, Any], cls: type, key: str, value: Any, said: str) -> str:
+    """Set the value that a dotted key leads to; returns its path. `said`: the file or override, for errors."""
+    if not re.fullmatch(r"[^.\[\]]+(\.[^.\[\]]+|\[[^\[\]]+\])*", key):
+        raise RecipeError(f"cannot read the key '{key}'; write it as in stages[0].lr=3e-4", file=said)
     node: Any = raw
     kind: Any = cls
     choice, where = None, ""
@@ -102,7 +143,7 @@ def override(raw: dict[str, Any], cls: type, text: str) -> str:
             node.extend([None] * (index == len(node)))
         where = join(where, index)
         if following is None:
-            node[index] = parsed["value"]
+            node[index] = value
         elif node[index] is None if isinstance(node, list) else node.get(index) is None:
             node[index] = [] if following == "0" else {}
         node = node[index]
