@@ -113,6 +113,8 @@ class ModelConfig:
                 shape[name] = value
         d, theta, factor, scaling = shape["dim"] // shape["n_heads"], self.rope_theta, 1.0, self.rope_scaling
         if scaling is not None and scaling.type == "ntk":
+            if d == 2:
+                raise ValueError("rope_scaling of type ntk has nothing to stretch in heads of dimension 2; use linear")
             theta *= scaling.factor ** (d / (d - 2))
         elif scaling is not None:
             factor = scaling.factor

@@ -16,16 +16,17 @@ Legend: B sequences, T positions, D dim, H heads, G key/value heads, d = D / H, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 from torch.utils.checkpoint import checkpoint
 
 from lvmlite.model.architecture import Architecture
-from lvmlite.model.attention import attend
+from lvmlite.model.attention import Documents, Mask, attend
 from lvmlite.model.cache import KVCache
 from lvmlite.model.kernels import linear_cross_entropy, mean_cross_entropy, rms_norm, rotate, swiglu
 from lvmlite.model.rope import rope_table
@@ -36,10 +37,17 @@ BPT_CHUNK = 2048  # positions of the MLP at one time, as LVM trains
 
 def joined(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
     """The outputs of several linear layers of one input, as one product where their weights are plain."""
-    weights = [layer.weight for layer in layers]
+    weights: list[Any] = [layer.weight for layer in layers]
+    if isinstance(weights[0], DTensor):  # wrapped once, so that the ranks sum the input's gradient once
+        x = DTensor.from_local(x, weights[0].device_mesh, [Replicate()], run_check=False)
     if any(type(layer) is not nn.Linear for layer in layers) or any(isinstance(w, DTensor) for w in weights):
         return tuple(layer(x) for layer in layers)
     return F.linear(x, torch.cat(weights)).split([len(w) for w in weights], dim=-1)
+
+
+def whole(weight: Tensor) -> Tensor:
+    """A weight that tensor-parallel ranks all have, as a plain tensor."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def again(work: Any, *args: Any) -> Any:
@@ -54,7 +62,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return rms_norm(x, whole(self.weight), self.eps)
 
 
 class Attention(nn.Module):
@@ -67,9 +75,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(arch.dim, arch.dim, bias=False)
         self.head_dim = arch.head_dim
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, cache: KVCache | None, layer: int) -> Tensor:
         b, t, _ = x.shape
         q, k, v = (y.view(b, t, -1, self.head_dim) for y in joined(x, self.q_proj, self.k_proj, self.v_proj))
         cos, sin = (table.to(q.dtype) for table in rope)
@@ -108,16 +114,12 @@ class Block(nn.Module):
         self.mlp = MLP(arch)
         self.activations: Activations = "keep"
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, cache: KVCache | None, layer: int) -> Tensor:
         if self.activations in ("block", "bpt") and self.training:
             return again(self.both, x, rope, mask, cache, layer)
         return self.both(x, rope, mask, cache, layer)
 
-    def both(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
+    def both(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, cache: KVCache | None, layer: int) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache, layer)
         if self.activations == "bpt" and self.training:
             return torch.cat([again(self.wide, part) for part in x.split(BPT_CHUNK, dim=1)], dim=1)
@@ -156,16 +158,20 @@ class Transformer(nn.Module):
 
         The released LVM uses std 0.02 throughout; scaling the writers keeps the stream's size independent of depth.
         """
+        for name, values in self.fresh_weights(seed, std):
+            self.get_parameter(name).data.copy_(values)
+        return self
+
+    def fresh_weights(self, seed: int, std: float = 0.02) -> Iterator[tuple[str, Tensor]]:
+        """What `init_weights` fills in, one parameter at a time, on the CPU; the model itself may be on "meta"."""
         generator = torch.Generator().manual_seed(seed)
         writers = ("o_proj.weight", "down_proj.weight")
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
-                nn.init.ones_(parameter)
+                yield name, torch.ones(parameter.shape)
             else:
                 scale = std / math.sqrt(2 * self.arch.n_layers) if name.endswith(writers) else std
-                noise = torch.randn(parameter.shape, generator=generator) * scale
-                parameter.data.copy_(noise)
-        return self
+                yield name, torch.randn(parameter.shape, generator=generator) * scale
 
     def rope(self, start: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
         if self._rope is None or self._rope[0].device != device:
@@ -175,13 +181,15 @@ class Transformer(nn.Module):
             raise ValueError(f"{end} positions exceed the model's max_seq_len of {self.arch.max_seq_len}")
         return self._rope[0][start:end], self._rope[1][start:end]
 
-    def hidden(self, tokens: Tensor, document: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, document: Tensor | Documents | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         """The last hidden state (B, T, D), normed."""
         start = 0 if cache is None else cache.length
         end = start + tokens.shape[1]
         rope = self.rope(start, end, tokens.device)
         mask = attention_mask(document, start, end, tokens.device)
-        x = self.model.embed_tokens(tokens)
+        x = F.embedding(tokens, whole(self.model.embed_tokens.weight))
         for layer, block in enumerate(self.model.layers):
             x = block(x, rope, mask, cache, layer)
         if cache is not None:
@@ -192,7 +200,7 @@ class Transformer(nn.Module):
         self,
         tokens: Tensor,
         targets: Tensor | None = None,
-        document: Tensor | None = None,
+        document: Tensor | Documents | None = None,
         cache: KVCache | None = None,
         mean: bool = False,
     ) -> Tensor:
@@ -201,7 +209,8 @@ class Transformer(nn.Module):
         Args:
             tokens: (B, T) int64 in [0, vocab_size).
             targets: (B, T) int64, -100 where there is no loss; None to get logits.
-            document: (B, T) int, attention stays inside equal numbers; None: one document a row.
+            document: (B, T) int, attention stays inside a run of equal numbers, -1 is padding, best left on the host;
+                or what was made of it before; None: one document a row.
             cache: keys and values of earlier positions; the new ones are appended.
             mean: of the losses, over positions that have one; cheaper to train on than losses that are kept apart.
 
@@ -212,20 +221,20 @@ class Transformer(nn.Module):
             ValueError: more positions than max_seq_len.
         """
         x = self.hidden(tokens, document, cache)
+        head = whole(self.lm_head.weight)
         if targets is None:
-            return self.lm_head(x)
+            return F.linear(x, head)
         rows, goals = x.flatten(0, 1), targets.flatten()
         if mean:
-            return mean_cross_entropy(rows, self.lm_head.weight, goals)
-        return linear_cross_entropy(rows, self.lm_head.weight, goals).view(targets.shape)
+            return mean_cross_entropy(rows, head, goals)
+        return linear_cross_entropy(rows, head, goals).view(targets.shape)
 
 
-def attention_mask(document: Tensor | None, start: int, end: int, device: torch.device) -> Tensor | None:
-    """None where plain causal attention does; else bool, True where a query may look, (B or 1, 1, T, end)."""
+def attention_mask(document: Tensor | Documents | None, start: int, end: int, device: torch.device) -> Mask:
+    """None where plain causal attention does; else packed sentences, or bool where a query may look, (1, 1, T, end)."""
     if document is not None:
         assert start == 0, "packed documents are for training; a cache holds one document"
-        same = document[:, None, :, None] == document[:, None, None, :]
-        return same & torch.ones(end, end, dtype=torch.bool, device=device).tril()
+        return document if isinstance(document, Documents) else Documents(document, device)
     if start == 0 or end - start == 1:
         return None
     query = torch.arange(start, end, device=device)
