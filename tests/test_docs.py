@@ -18,6 +18,7 @@ from lvmlite.data.sources import SOURCES, build_source
 from lvmlite.data.sources.base import Reject
 from lvmlite.interop.vqgan_keys import FORMATS
 from lvmlite.metrics import METRICS
+from lvmlite.model.flops import PUBLISHED_SPEEDUP, device_hours, forward_flops, recipe_speedup, training_flops
 from lvmlite.sample import ANNOTATIONS
 from lvmlite.schema import load_recipe
 from lvmlite.tasks import TASKS
@@ -79,6 +80,7 @@ def toys(tmp_path_factory):
 @pytest.mark.parametrize("text", RECIPES, ids=lambda text: re.search(r"^name: (\w+)", text, re.MULTILINE)[1])
 def test_recipes_load_and_their_sources_find_the_toys(text, tmp_path, toys, monkeypatch):
     (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")  # some extend those that come with lvmlite
     config = load_recipe(tmp_path / "shown.yaml")
     monkeypatch.chdir(toys)
     assert config.data.sources or config.data.stores
@@ -103,6 +105,45 @@ def test_tables_of_tokenizers_name_what_is_there():
     page = (ROOT / "docs" / "tokenizers.md").read_text(encoding="utf-8")
     assert first_cells(page, "quantiser") == set(QUANTIZERS)
     assert first_cells(page, "`--format`") == set(FORMATS)
+
+
+def hours_of(config, first=None):
+    """H100-hours at MFU 40% of a recipe of the paper, its first stage in sentences of `first` pictures."""
+    arch = config.model.resolve(8192)
+    shapes = [
+        (stage.train.steps * stage.train.batch_size * stage.data.pictures * 256, stage) for stage in config.stages
+    ]
+    pictures = [first or shapes[0][1].data.pictures, *(stage.data.pictures for _, stage in shapes[1:])]
+    flops = sum(training_flops(arch, n * 256, tokens) for n, (tokens, _) in zip(pictures, shapes, strict=True))
+    return device_hours(flops, 989e12, 0.4)
+
+
+def test_costs_are_what_the_arithmetic_gives():
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(paper/[\w-]+)` \|(.*)\|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for name, rest in rows:
+        *_, hours, days, random = (cell.strip().replace(",", "") for cell in rest.split("|"))
+        config = load_recipe(name)
+        assert hours == f"{hours_of(config):.0f}", name
+        assert days == f"{hours_of(config) / 8 / 24:.1f}", name
+        assert random == ("" if len(config.stages) == 1 else f"{hours_of(config, first=16):.0f}"), name
+        opening = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+        assert f"{hours_of(config):,.0f} H100-hours at MFU 40%" in opening, name
+
+
+def test_speedups_are_what_the_arithmetic_gives():
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    for preset, claimed in PUBLISHED_SPEEDUP.items():
+        (row,) = re.findall(rf"^\| {preset} \|(.*)\|$", page, re.MULTILINE)
+        arch = load_recipe(f"paper/{preset}").model.resolve(8192)
+        r = forward_flops(arch, 4096) / 16 / forward_flops(arch, 256)
+        whole, ablation, if_claimed = (
+            recipe_speedup(ratio, *epochs)
+            for ratio, epochs in ((r, (800, 300)), (r, (200, 100)), (claimed, (200, 100)))
+        )
+        numbers = [cell.strip() for cell in row.split("|")][:5]
+        assert numbers == [f"{x:.2f}x" for x in (r, whole, ablation)] + [f"{claimed}x", f"{if_claimed:.2f}x"]
 
 
 def test_rejects_are_those_shown(toys, tmp_path, monkeypatch):

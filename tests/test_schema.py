@@ -27,6 +27,43 @@ def test_the_recipes_that_come_with_it_load() -> None:
         assert load_recipe(name).name == Path(name).name
 
 
+def test_the_recipes_of_the_paper_are_its_tables() -> None:
+    """Tables 7 and 8: steps x batch x context, rates, warm-up; the baseline and the ablation at their budgets."""
+    epoch = 1_281_167
+    for preset in ("300m", "600m", "1b", "3b"):
+        config = load_recipe(f"paper/{preset}")
+        single, sequences = config.stages
+        assert config.model.preset == preset
+        assert config.model.resolve(8192).max_seq_len == 4096
+        assert (single.data.pictures, single.train.batch_size, single.train.steps) == (1, 8192, 125_112)
+        assert (sequences.data.pictures, sequences.train.batch_size, sequences.train.steps) == (16, 512, 3 * 15_639)
+        for stage, lr, warmup in ((single, 1.5e-4, 2000), (sequences, 1.5e-5, 0)):
+            optim = stage.train.optim
+            assert (optim.lr, optim.min_lr, optim.warmup_steps) == (lr, pytest.approx(lr / 10), warmup)
+            assert (optim.betas, optim.weight_decay) == ((0.9, 0.95), 0.1)
+            assert stage.train.batch_size % (8 * (stage.train.micro_batch_size or 1)) == 0  # eight GPUs
+    random, ablation = load_recipe("paper/300m-random"), load_recipe("paper/300m-ablation")
+    single = load_recipe("paper/300m").stages[0]
+    first = random.stages[0]
+    assert first.train.batch_size * first.data.pictures == single.train.batch_size * single.data.pictures
+    assert (first.train.steps, first.train.optim) == (single.train.steps, single.train.optim)
+    assert random.stages[1] == load_recipe("paper/300m").stages[1]
+    seen = [stage.train.steps * stage.train.batch_size * stage.data.pictures / epoch for stage in ablation.stages]
+    assert seen == [pytest.approx(200, rel=1e-3), pytest.approx(100, rel=1e-3)]
+    (long,) = load_recipe("paper/300m-16k").stages
+    assert (long.data.pictures, long.train.steps, long.train.activations) == (64, 1500, "bpt")
+    assert load_recipe("paper/300m-16k").model.max_seq_len == 64 * 256
+
+
+def test_the_small_arms_see_the_same_pictures() -> None:
+    single, random, ablation = (load_recipe(f"small/{name}").stages for name in ("two-stage", "random", "ablation"))
+    for ours, theirs in zip(single, random, strict=True):
+        each = [s.train.steps * s.train.batch_size * s.data.pictures for s in (ours, theirs)]
+        assert each[0] == each[1]
+    tokens = [s.train.steps * s.train.batch_size * s.data.pictures for s in ablation]
+    assert tokens[0] == 2 * tokens[1]  # as 200 + 100
+
+
 def test_a_kind_that_no_source_has() -> None:
     message = refused("stages[1].data.sentences=[{sentence: pairs, kinds: [pose]}]")
     assert "stage 'sequences': sentence 'pairs' names a kind 'pose' that data.kinds does not have" in message
