@@ -67,6 +67,23 @@ def peak_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, where the C library is glibc; gives whether it does.
+
+    glibc hands large blocks back to the system at once, so every activation of a step is mapped and zeroed anew, page
+    by page: a seventh of a training step on two cores (benchmarks/results/training.json). The process then stays as
+    large as it has ever been.
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+    return all([mallopt(mmap_max, 0), mallopt(trim_threshold, -1), mallopt(top_pad, 64 << 20)])
+
+
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What a result must be read with: processor, cores, threads, device, versions."""
     try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +17,24 @@ import torch
 
 from lvmlite.data.pictures import available_kinds, draw_sample
 from lvmlite.data.sources.base import Reject, Source
-from lvmlite.devices import peak_memory_gb, use_bf16
+from lvmlite.data.stream import Batch
+from lvmlite.devices import use_bf16
 from lvmlite.images import Unreadable
-from lvmlite.model.transformer import Transformer
+from lvmlite.model.architecture import Architecture
+from lvmlite.model.files import shapes
+from lvmlite.model.lora import Adapted
 from lvmlite.tasks import build_task
 from lvmlite.tokenizers import load_tokenizer
 from lvmlite.tokenizers.base import encode_pictures, token_dtype
-from lvmlite.train.loop import Trainer, Window
+from lvmlite.train.language import LanguageLearner
+from lvmlite.train.loop import Learner, TrainConfig, Trainer
 from lvmlite.train.losses import open_perceptual
-from lvmlite.train.optim import adamw
+from lvmlite.train.meter import Window, held_gb
+from lvmlite.train.parallel import place
 from lvmlite.train.tokenizer import TokenizerLearner
 
 if TYPE_CHECKING:
+    from lvmlite.schema import StageConfig
     from lvmlite.steps import Work
 
 TRIED = 32  # samples of a source that are drawn to time it
@@ -42,7 +48,7 @@ class Estimate:
     work: str
     seconds: float
     disk: float = 0.0
-    memory: float = field(default_factory=peak_memory_gb)
+    memory: float = 0.0
 
 
 def median_seconds(work: Callable[[], Any], device: torch.device, n: int = 3) -> float:
@@ -58,18 +64,22 @@ def median_seconds(work: Callable[[], Any], device: torch.device, n: int = 3) ->
 
 
 def estimate(work: Work, todo: set[str]) -> list[Estimate]:
-    """An estimate of every costly step among those to do, by name."""
+    """An estimate of every costly step among those to do, by name; all ranks must call."""
     config, device = work.config, work.device
-    found = []
+    found: list[Estimate] = []
+
+    def add(step: str, what: str, seconds: float, disk: float = 0.0) -> None:
+        found.append(Estimate(step, what, seconds, disk, held_gb(device)))
+
     pictures, seconds = drawing(work) if todo & {"pixels", "tokens"} else (0, 0.0)
     size = config.data.geometry.size
     if "pixels" in todo:
-        found.append(Estimate("pixels", f"about {pictures:,} pictures", seconds, pictures * 3.0 * size**2))
+        add("pixels", f"about {pictures:,} pictures", seconds, pictures * 3.0 * size**2)
     if "tokenizer" in todo:
         train = config.tokenizer.train
         each = tokenizer_step(work)
         what = f"{train.steps:,} steps of {train.batch_size} pictures"
-        found.append(Estimate("tokenizer", what, train.steps * each))
+        add("tokenizer", what, train.steps * each)
     tokenizer: Any = None
     if not config.data.sources:
         store = work.other_stores()[0]
@@ -86,14 +96,14 @@ def estimate(work: Work, todo: set[str]) -> list[Estimate]:
         if not config.data.pixels:  # workers draw while this process encodes
             spent = max(spent, seconds / config.data.workers) if config.data.workers else spent + seconds
         disk = tokens * np.dtype(token_dtype(codebook_size)).itemsize
-        found.append(Estimate("tokens", f"about {tokens:,} tokens", spent, disk))
+        add("tokens", f"about {tokens:,} tokens", spent, disk)
     for stage in config.stages:
         if f"stage {stage.name}" in todo:
             context = stage.data.pictures * n_tokens
             each = language_step(work, stage, context, codebook_size)
             total = stage.train.steps * stage.train.batch_size * context
             what = f"{stage.train.steps:,} steps of {stage.train.batch_size} x {context} = {total:,} tokens"
-            found.append(Estimate(f"stage {stage.name}", what, stage.train.steps * each))
+            add(f"stage {stage.name}", what, stage.train.steps * each)
     return found
 
 
@@ -153,31 +163,60 @@ def tokenizer_step(work: Work) -> float:
         perceptual=open_perceptual(train.losses, device),
         placed=True,
     )
-    trainer, window = Trainer(learner, train, work.out, device, quiet=True), Window(1)
+    return last_step(learner, train, work)
+
+
+class BlankSentences:
+    """A stream of one code over and over, for timing; every slot is one sentence."""
+
+    padding, n_pictures = 0.0, 0.0
+
+    def __init__(self, batch_size: int, context: int):
+        self.batch_size, self.context = batch_size, context
+
+    def batch(self, i: int, rank: int = 0, world_size: int = 1) -> Batch:
+        zeros = np.zeros((self.batch_size // world_size, self.context), np.int64)
+        return Batch(zeros, zeros, zeros.astype(np.int32), zeros[:, 0].astype(np.int32), packed=False)
+
+
+class RandomWeights:
+    """Tensors of no model in particular, for timing; zeros would be multiplied faster on a GPU."""
+
+    def __init__(self, arch: Architecture):
+        self.shapes = shapes(arch)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes[name]
+
+    def read(self, name: str, offset: Any = None, size: Any = None) -> torch.Tensor:
+        return torch.empty(self.shapes[name] if size is None else size).normal_(std=0.02, generator=self.generator)
+
+
+def language_step(work: Work, stage: StageConfig, context: int, codebook_size: int) -> float:
+    """Seconds of an optimiser step of a stage, on this rank's share of a batch, as it will be trained."""
+    train, bf16 = stage.train, use_bf16(work.device, stage.train.precision)
+    arch = work.stages.architecture(codebook_size)
+    weights: Any = RandomWeights(arch)
+    if stage.lora is not None:
+        weights = Adapted(weights, stage.lora, seed=0)
+    blank: Any = BlankSentences(train.batch_size, context)
+    model = place(arch, train.parallel, work.device, weights, bf16, stage.lora)
+    return last_step(LanguageLearner(model, blank, train, bf16=bf16), train, work)
+
+
+def last_step(learner: Learner, train: TrainConfig, work: Work) -> float:
+    """Seconds of the last step of a training, when all of its losses are there."""
+    trainer, window = Trainer(learner, train, work.out, work.device, quiet=True), Window(1)
 
     def step() -> None:
         trainer.step = train.steps - 1
         trainer.one_step(window)
 
-    return median_seconds(step, device)
-
-
-def language_step(work: Work, stage: Any, context: int, codebook_size: int) -> float:
-    """Seconds of an optimiser step of a stage."""
-    config, device = work.config, work.device
-    model = Transformer(config.model.resolve(codebook_size)).init_weights(0).to(device)
-    optimizer = adamw(model.named_parameters(), stage.train.optim)
-    size = stage.train.micro_batch_size or stage.train.batch_size
-    x = torch.zeros((size, context), dtype=torch.long, device=device)
-
-    def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(device, stage.train.precision)):
-            loss = model(x, x).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return median_seconds(step, device) * stage.train.batch_size / size
+    return median_seconds(step, work.device)
 
 
 def estimate_lines(steps: list[Estimate]) -> list[str]:

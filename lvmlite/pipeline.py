@@ -3,7 +3,8 @@ model, and the tokenizer is what is evaluated.
 
 In: a `Recipe`. Out: the run folder. Every step is keyed by a hash of its own config and of the keys it stands on;
 a finished step with the same key is skipped, an interrupted one goes on where it was. A step whose recipe changed is
-done again; trained weights are only replaced if asked for.
+done again; trained weights are only replaced if asked for. Training goes on from its last checkpoint, too, if what
+changed is how long it is, what is written on the way, or where and in which pieces it is computed.
 
     <out>/recipe.yaml steps.json pixels/ tokens/ tokenizer/ stages/<name>/ model/ results.json evaluation/ report/
 """
@@ -21,14 +22,15 @@ from typing import Any
 
 from lvmlite import __version__, distributed, recipe
 from lvmlite.data.store import write_json
-from lvmlite.devices import pick_device
+from lvmlite.devices import keep_freed_memory, pick_device
 from lvmlite.evaluate import perceptual
 from lvmlite.schema import Recipe
 from lvmlite.steps import Work
-from lvmlite.tokenizers import load_tokenizer
 from lvmlite.train.losses import open_perceptual
 
-LOGGING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every")  # do not change what is learned
+# of training, what does not change what is learned: what is written on the way, and where and how it is computed
+WRITING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every", "validation_pictures", "track")
+COMPUTING = ("micro_batch_size", "parallel", "activations")
 
 
 @dataclass
@@ -39,18 +41,27 @@ class Step:
         name: for people and for --until; key: hash of all that decides its outcome.
         settings: what the key is made of, to say what changed.
         do: the work; gives a line of detail.
-        trained: its output is weights, too costly to replace unasked.
         folders: of its output.
+        trained: its output is weights, too costly to replace unasked.
         keeps: it takes up of its folders what is still good, a store that gains a kind for one.
+        together: all ranks do it, as they train; else the first one does, and the others wait.
+        fingerprint: of weights: the key without the number of steps; while it stays, training can go on.
     """
 
     name: str
     key: str
     settings: dict[str, Any]
     do: Callable[[], str]
-    trained: bool
     folders: list[Path]
+    trained: bool = False
     keeps: bool = False
+    together: bool = False
+    fingerprint: str = ""
+
+    @property
+    def length(self) -> int:
+        """Steps of training."""
+        return int(self.settings[self.name]["train"]["steps"])
 
 
 class Pipeline:
@@ -60,7 +71,8 @@ class Pipeline:
         config: the recipe; quiet: no progress; overwrite: replace trained weights of another recipe.
 
     Raises:
-        ValueError: the device is not here, or a store of `data.stores` or `tokenizer.path` cannot be used.
+        ValueError: the device is not here; a store, tokenizer or model that the recipe names cannot be used; a stage
+            does not fit the model or the ranks.
     """
 
     def __init__(self, config: Recipe, *, quiet: bool = False, overwrite: bool = False):
@@ -69,8 +81,9 @@ class Pipeline:
         self.device = distributed.start(pick_device(config.device))
         self.work = Work(config, self.device, quiet)
         self.stores = self.work.other_stores()
+        self.work.stages.check(self.work.vocabulary())
         self.steps = self.plan()
-        self.work.keys = {step.folders[0]: step.key for step in self.steps if step.trained}
+        self.work.keys = {step.folders[0]: step.fingerprint for step in self.steps if step.trained}
 
     # --- what will be done
 
@@ -80,20 +93,23 @@ class Pipeline:
         steps: list[Step] = []
         keys: list[str] = []  # of all the steps that the next stands on
 
-        def add(
-            name: str, own: Any, do: Callable[[], str], *folders: str, trained: bool = False, keeps: bool = False
-        ) -> None:
-            settings = {"seed": config.seed, "after": keys[-1] if keys else "", **without_logging({name: own})}
-            step_key = recipe.config_hash(settings)
-            steps.append(Step(name, step_key, settings, do, trained, [self.out / folder for folder in folders], keeps))
-            keys.append(step_key)
+        def add(name: str, own: dict[str, Any], do: Callable[[], str], *folders: str, **how: Any) -> None:
+            settings = {"seed": config.seed, "after": keys[-1] if keys else "", name: own}
+            keys.append(recipe.config_hash(settings))
+            steps.append(Step(name, keys[-1], settings, do, [self.out / folder for folder in folders], **how))
+
+        def train(name: str, own: dict[str, Any], do: Callable[[], str], folder: str) -> None:
+            own = {**own, "train": without(own["train"], *WRITING, *COMPUTING)}
+            add(name, own, do, folder, trained=True, together=True)
+            endless = {**steps[-1].settings, name: {**own, "train": without(own["train"], "steps")}}
+            steps[-1].fingerprint = recipe.config_hash(endless)
 
         others = {s.path.name: recipe.config_hash([asdict(shard) for shard in s.info.shards]) for s in self.stores}
         pixels = {k: v for k, v in plain["data"].items() if k not in ("workers", "pixels", "stores", "root")}
         encode = {k: v for k, v in plain["tokenizer"].items() if k in ("encode_batch", "encode_bf16")}
         decoder: dict[str, str] = {}  # of a tokenizer that is there: what it draws may change, and its codes stay
-        if config.tokenizer.path is not None:
-            tokenizer = load_tokenizer(config.tokenizer.path)
+        if self.work.given is not None:
+            tokenizer = self.work.given
             if data.sources and tokenizer.image_size != data.geometry.size:
                 raise ValueError(
                     f"tokenizer.path {config.tokenizer.path}: reads pictures of {tokenizer.image_size} px, "
@@ -113,18 +129,21 @@ class Pipeline:
                         "decoder": start.decoder_fingerprint,
                     }
                 own["data"] = narrowed(pixels, config.tokenizer.train.pictures)
-                add("tokenizer", own, self.work.train_tokenizer, "tokenizer", trained=True)
+                train("tokenizer", own, self.work.train_tokenizer, "tokenizer")
                 encode["after"] = drawn
             add("tokens", encode, self.work.encode, "tokens", keeps=True)
         elif data.sources:
             add("tokens", {**pixels, **encode}, self.work.draw_and_encode, "tokens", keeps=True)
         for i, stage in enumerate(config.stages):
-            own = {"model": plain["model"], **plain["stages"][i], **({"stores": others} if others else {})}
+            own = {"model": plain["model"], **without(plain["stages"][i], "validation_batches")}
+            own |= {"stores": others} if others else {}
+            if stage.init_from is not None:  # its weights count, wherever they are
+                own["init_from"] = self.work.stages.opened(stage.init_from).fingerprint
             work = self.work.stage_work(stage, config.stages[i - 1] if i else None)
-            add(f"stage {stage.name}", own, work, f"stages/{stage.name}", trained=True)
+            train(f"stage {stage.name}", own, work, f"stages/{stage.name}")
         exports = bool(config.stages) and bool(data.sources or config.tokenizer.path is not None)
         if exports:
-            add("model", {"kinds": list(data.kinds), **decoder}, self.work.export, "model")
+            add("model", {"kinds": list(data.kinds), **decoder}, self.work.export, "model", together=True)
         if config.evaluate:
             own = {"protocols": plain["evaluate"], "nets": perceptual.there(), **decoder}
             add("evaluate", own, self.work.evaluate, "evaluation")
@@ -168,20 +187,40 @@ class Pipeline:
             raise ValueError(f"{self.config.name}: no {until} to make: {why}")
         if until != "pixels" and "tokenizer" in self.todo():  # said now, not when all pictures are drawn
             open_perceptual(self.config.tokenizer.train.losses, self.device)
+        last = next((i for i, step in enumerate(self.steps) if until and step.name.startswith(until)), len(self.steps))
+        wanted = self.steps[: last + 1]
+        self.check(wanted)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        distributed.barrier()  # every rank has read the marks before the first one writes
         main = distributed.is_main()
         if main:
             (self.out / "steps").mkdir(parents=True, exist_ok=True)
             recipe.save(self.config, self.out / "recipe.yaml")
         distributed.barrier()
         done: list[dict[str, Any]] = []
-        for step in self.steps:
+        for step in wanted:
             done.append(self.advance(step, refresh and step.keeps))
             if main:
                 write_json(self.out / "steps.json", done)
             distributed.barrier()  # every rank sees this step's mark before it looks at the next
-            if until and step.name.startswith(until):
-                break
         return done
+
+    def check(self, wanted: list[Step]) -> None:
+        """Raises ValueError, one line, if one of these steps would replace weights of another recipe unasked: before
+        any work, since a step that comes earlier may take hours."""
+        changes: list[str] = []
+        for step in wanted:
+            found = self.read_mark(step)
+            if found is None or found["key"] == step.key:
+                continue
+            changes += changed(found, step)
+            goes_on = found.get("fingerprint") == step.fingerprint
+            if step.trained and not goes_on and not self.overwrite and any(folder.exists() for folder in step.folders):
+                raise ValueError(
+                    f"{step.folders[0]}: trained by another recipe ({listed(changes)}); choose another out folder, or "
+                    "add --overwrite"
+                )
 
     def advance(self, step: Step, again: bool = False) -> dict[str, Any]:
         """Do one step, or find it done; gives its line of steps.json. Ranks train together, the first does the rest."""
@@ -190,14 +229,14 @@ class Pipeline:
             self.say(f"{step.name}: done before ({found['detail']})")
             return {"step": step.name, "seconds": found["seconds"], "skipped": True, "detail": found["detail"]}
         main = distributed.is_main()
-        mark = {"key": step.key, "settings": step.settings, "finished": False}
+        mark = {"key": step.key, "fingerprint": step.fingerprint, "settings": step.settings, "finished": False}
         if main:
             self.prepare(step, found)
             write_json(self.mark(step), mark)
         distributed.barrier()
         self.say(f"{step.name} ...")
         begun = time.monotonic()
-        detail = step.do() if main or step.trained else ""
+        detail = step.do() if main or step.together else ""
         entry = {"step": step.name, "seconds": round(time.monotonic() - begun, 2), "skipped": False, "detail": detail}
         if main:
             write_json(self.mark(step), {**mark, **entry, "finished": True})
@@ -205,19 +244,16 @@ class Pipeline:
         return entry
 
     def prepare(self, step: Step, found: dict[str, Any] | None) -> None:
-        """Make room for a step: output of another recipe is removed, trained weights only if asked for."""
+        """Make room for a step: output of another recipe is removed, but for what can be taken up."""
         if found is None or found["key"] == step.key:
             return
-        lines = recipe.difference(found["settings"], step.settings)
-        changes = [line for line in lines if "after" not in line.partition(":")[0].split(".")]
-        what = "; ".join(changes[:4]) or "an earlier step changed"
-        if step.trained and not self.overwrite and any(folder.exists() for folder in step.folders):
-            raise ValueError(
-                f"{step.folders[0]}: trained by another recipe ({what}); choose another out folder, or add --overwrite"
-            )
-        doing = "keeping what is still good" if step.keeps else "doing it again"
-        self.say(f"{step.name}: the recipe changed ({what}), {doing}")
-        for folder in [] if step.keeps else step.folders:
+        keeps, doing = step.keeps, "keeping what is still good" if step.keeps else "doing it again"
+        if step.trained and found.get("fingerprint") == step.fingerprint:
+            shorter = step.length < found["settings"][step.name]["train"]["steps"]
+            if not (shorter and self.overwrite):
+                keeps, doing = True, "going on from the last checkpoint"
+        self.say(f"{step.name}: the recipe changed ({listed(changed(found, step))}), {doing}")
+        for folder in [] if keeps else step.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
     def say(self, line: str) -> None:
@@ -241,8 +277,16 @@ def narrowed(data: dict[str, Any], sentences: list[Any]) -> dict[str, Any]:
     }
 
 
-def without_logging(value: Any) -> Any:
-    """A config as plain data, without what only decides how often something is written."""
-    if isinstance(value, dict):
-        return {k: without_logging(v) for k, v in value.items() if k not in LOGGING}
-    return [without_logging(v) for v in value] if isinstance(value, list) else value
+def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def changed(found: dict[str, Any], step: Step) -> list[str]:
+    """What a step's recipe was and is, a line a key; not what earlier steps changed."""
+    lines = recipe.difference(found["settings"], step.settings)
+    return [line for line in lines if "after" not in line.partition(":")[0].split(".")]
+
+
+def listed(changes: list[str]) -> str:
+    more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
+    return "; ".join(changes[:4]) + more or "an earlier step changed"

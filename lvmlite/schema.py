@@ -134,6 +134,7 @@ class Recipe:
     Attributes:
         name: in reports; out: the run folder.
         seed: of everything drawn; device: "auto", "cpu", "cuda", "mps".
+        model: of the decoder; where the first stage has `init_from`, what is left out here is as in that folder.
         stages: of the model; without any the run ends with the tokenizer and its tokens, and evaluates those.
         evaluate: protocols; empty writes a report of the training alone.
     """
@@ -166,13 +167,36 @@ class Recipe:
                 f"{', '.join(without_model())}"
             )
         self.check_sentences()
+        self.check_starts()
+        if trains and not self.tokenizer.init and data.sources:
+            self.check_contexts(self.tokens_per_picture, self.model.max_seq_len)
+
+    def check_contexts(self, tokens_per_picture: int, max_seq_len: int) -> None:
+        """Raises ValueError, one line, for a stage whose context is longer than the model's."""
         for stage in self.stages:
-            need = stage.data.pictures * self.tokens_per_picture
-            if trains and not self.tokenizer.init and data.sources and need > self.model.max_seq_len:
+            if (need := stage.data.pictures * tokens_per_picture) > max_seq_len:
                 raise ValueError(
                     f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
-                    f"model.max_seq_len is {self.model.max_seq_len}"
+                    f"model.max_seq_len is {max_seq_len}"
                 )
+
+    def check_starts(self) -> None:
+        """Raises ValueError, one line, for a stage whose weights or moments would come from nowhere."""
+        tokenizer = self.tokenizer
+        same_codes = tokenizer.path or self.data.stores or (tokenizer.init and tokenizer.train.train_only == "decoder")
+        for before, stage in zip([None, *self.stages], self.stages):
+            where = f"stage '{stage.name}'"
+            if stage.init_from is not None and not same_codes:
+                raise ValueError(
+                    f"{where}: init_from names a model, which reads the codes of its own tokenizer only: "
+                    "name that one in tokenizer.path"
+                )
+            if stage.lora is not None and before is None and stage.init_from is None:
+                raise ValueError(f"{where}: lora adapts trained weights: name a model folder in init_from")
+            if stage.carry_optimizer and (before is None or stage.init_from is not None):
+                raise ValueError(f"{where}: carry_optimizer goes on from a stage before, and there is none")
+            if stage.carry_optimizer and (stage.lora is not None or (before and before.lora is not None)):
+                raise ValueError(f"{where}: carry_optimizer needs the same parameters before and after, without lora")
 
     def check_sentences(self) -> None:
         """Raises ValueError for a sentence that names what the data does not have, before anything is drawn.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,17 @@ from lvmlite.evaluate.results import Result
 from lvmlite.evaluate.runner import evaluate
 from lvmlite.generate.folder import export_model
 from lvmlite.generate.lvm import LVM
-from lvmlite.model.transformer import Transformer
 from lvmlite.report import hero, write_report
 from lvmlite.schema import Recipe, StageConfig
+from lvmlite.stages import Stages, Vocabulary, carry_moments, codes_by_kind, model_info
 from lvmlite.tasks import build_task
 from lvmlite.tokenizers import build_tokenizer, load_tokenizer
 from lvmlite.tokenizers.base import Tokenizer, save_tokenizer
-from lvmlite.train import checkpoint
 from lvmlite.train.language import LanguageLearner
 from lvmlite.train.log import progress
 from lvmlite.train.loop import Trainer
 from lvmlite.train.losses import open_perceptual
+from lvmlite.train.parallel import place
 from lvmlite.train.tokenizer import TokenizerLearner
 
 PROMPTS_PER_KIND = 4
@@ -52,7 +53,7 @@ class Work:
         config: the recipe; device: this rank's; quiet: no progress.
 
     Attributes:
-        keys: folder -> key of the step that trains into it; a checkpoint of another key is refused.
+        keys: folder -> fingerprint of the step that trains into it; a checkpoint of another is refused.
     """
 
     def __init__(self, config: Recipe, device: torch.device, quiet: bool = False):
@@ -60,6 +61,7 @@ class Work:
         self.out = Path(config.out)
         self.tasks = {kind: build_task(task) for kind, task in config.data.kinds.items()}
         self.sources: list[Source] = []
+        self.stages = Stages(config)
         self.keys: dict[Path, str] = {}
 
     def bar(self, title: str, total: int, unit: str) -> AbstractContextManager[Any]:
@@ -139,6 +141,12 @@ class Work:
         key = self.keys[folder]
         return Trainer(learner, train, folder, self.device, title=title, fingerprint=key, quiet=self.quiet)
 
+    @cached_property
+    def given(self) -> Tokenizer | None:
+        """The tokenizer of `tokenizer.path`, on the CPU."""
+        path = self.config.tokenizer.path
+        return load_tokenizer(path) if path is not None else None
+
     def tokenizer(self) -> Tokenizer:
         path = self.config.tokenizer.path
         return load_tokenizer(path or self.out / "tokenizer" / "final", self.device)
@@ -185,18 +193,11 @@ class Work:
         stores = [Store.open(path) for path in self.config.data.stores]
         if stores:
             check_stores(stores, "tokens")
-            if self.config.tokenizer.path is not None:
-                stores[0].check_tokenizer(load_tokenizer(self.config.tokenizer.path).code_fingerprint)
+            if self.given is not None:
+                stores[0].check_tokenizer(self.given.code_fingerprint)
             size, other = self.config.data.geometry.size, stores[0].info.geometry["size"]
             if self.config.data.sources and size != other:
                 raise ValueError(f"{stores[0].path}: holds pictures of {other} px, data.geometry.size is {size}")
-            for stage in self.config.stages:
-                need = stage.data.pictures * stores[0].n_tokens
-                if need > self.config.model.max_seq_len:
-                    raise ValueError(
-                        f"stage '{stage.name}': {stage.data.pictures} pictures are {need} positions, "
-                        f"model.max_seq_len is {self.config.model.max_seq_len}"
-                    )
         return stores
 
     def token_stores(self) -> list[Store]:
@@ -204,65 +205,55 @@ class Work:
         own = [Store.open(self.out / "tokens")] if self.config.data.sources else []
         return [*own, *self.other_stores()]
 
+    # --- the stages
+
+    def vocabulary(self) -> Vocabulary | None:
+        """What the stages' sentences are made of, as far as it is known before any work."""
+        config = self.config.tokenizer
+        if self.config.data.stores:
+            store = Store.open(self.config.data.stores[0])
+            return Vocabulary(store.info.codebook_size or 0, store.n_tokens, store.info.code_fingerprint)
+        if self.given is None and config.init is None:
+            return None
+        found = self.given or self.starting_tokenizer()
+        stays = self.given is not None or config.train.train_only == "decoder"
+        return Vocabulary(found.codebook_size, found.n_tokens, found.code_fingerprint if stays else None)
+
     def stage_work(self, stage: StageConfig, before: StageConfig | None) -> Callable[[], str]:
         return lambda: self.train_stage(stage, before)
 
-    def new_model(self, codebook_size: int) -> Transformer:
-        return Transformer(self.config.model.resolve(codebook_size)).init_weights(self.config.seed).to(self.device)
-
     def train_stage(self, stage: StageConfig, before: StageConfig | None) -> str:
-        stores, seed = self.token_stores(), self.config.seed
-        model = self.new_model(stores[0].info.codebook_size or 0)
-        if before is not None:
-            model.load_state_dict(self.trained_weights(before))
+        stores, seed, bf16 = self.token_stores(), self.config.seed, use_bf16(self.device, stage.train.precision)
+        arch, start = self.stages.architecture(stores[0].info.codebook_size or 0), self.stages.start(stage, before)
         batch = stage.train.batch_size
         held = readable(stage.data.sentences, stores, "val")
         validation = {"val": Stream(stores, "val", replace(stage.data, sentences=held), seed, batch)} if held else {}
         learner = LanguageLearner(
-            model,
+            place(arch, stage.train.parallel, self.device, start, bf16, stage.lora),
             Stream(stores, "train", stage.data, seed, batch),
             stage.train,
             validation,
             stage.validation_batches,
-            use_bf16(self.device, stage.train.precision),
+            bf16,
         )
-        folder = self.out / "stages" / stage.name
-        self.trainer(learner, stage.train, folder, f"stage {stage.name}").run()
+        if stage.carry_optimizer:
+            assert before is not None
+            carry_moments(learner, self.stages.checkpoint(before))
+        self.trainer(learner, stage.train, self.stages.folder(stage), f"stage {stage.name}").run()
         last = learner.validate().get("val_loss", float("nan"))
-        chance = float(np.log(model.arch.codebook_size))
+        chance = float(np.log(arch.codebook_size))
         return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {chance:.2f})"
 
-    def trained_weights(self, stage: StageConfig) -> dict[str, torch.Tensor]:
-        state, _ = checkpoint.latest(self.out / "stages" / stage.name / "checkpoints")
-        if state is None or state.step < stage.train.steps:
-            raise ValueError(
-                f"{self.out / 'stages' / stage.name}: its last checkpoint is gone; delete {self.out / 'steps'}"
-            )
-        return {k.removeprefix("module/model."): v for k, v in state.tensors.items() if k.startswith("module/model.")}
-
     def export(self) -> str:
-        stage, stores = self.config.stages[-1], self.token_stores()
-        model = self.new_model(stores[0].info.codebook_size or 0)
-        model.load_state_dict(self.trained_weights(stage))
-        tokenizer = self.tokenizer()
-        plain = recipe.to_dict(self.config)
-        info = {
-            "name": self.config.name,
-            "geometry": stores[0].info.geometry,
-            "pictures": stage.data.pictures,
-            "bos": stage.data.bos if stage.data.mode == "sentences" else "none",
-            "eos": stage.data.eos,
-            "kinds": {k: task for s in reversed(stores) for k, task in s.info.kinds.items() if "task" in task},
-            "recipe": plain,
-            "history": [
-                {"stage": s.name, "steps": s.train.steps, "batch_size": s.train.batch_size, "pictures": s.data.pictures}
-                for s in self.config.stages
-            ],
-            "sources": {name: about for s in reversed(stores) for name, about in s.info.sources.items()},
-        }
-        prompts, licences = self.prompts()
-        export_model(self.out / "model", model, tokenizer, info, codes_by_kind(stores), prompts, licences)
-        return f"{model.arch.n_parameters / 1e6:.1f} M parameters in {self.out / 'model'}"
+        """The model folder, tensor by tensor from the last checkpoint, which all ranks check; the first one writes."""
+        tensors = self.stages.trained(self.config.stages[-1])
+        if not distributed.is_main():
+            return ""
+        stores, out = self.token_stores(), self.out / "model"
+        arch, tokenizer = self.stages.architecture(stores[0].info.codebook_size or 0), self.tokenizer()
+        info, codes = model_info(self.config, stores), codes_by_kind(stores)
+        export_model(out, arch, tensors, tokenizer, info, codes, *self.prompts())
+        return f"{arch.n_parameters / 1e6:.1f} M parameters in {out}"
 
     def prompts(self) -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], dict[str, str]]:
         """A few seeded training pairs of each kind, from generated pictures only: private photos stay private."""
@@ -359,15 +350,3 @@ def evaluate_tokenizer(
     about = {"recipe": config.name, "split": split, "version": __version__}
     with progress("evaluating", 0, "steps", quiet) as bar:
         return evaluate(bench, protocols, out, about=about, progress=lambda what, n, _: bar.update(n, what))
-
-
-def codes_by_kind(stores: list[Store]) -> dict[str, np.ndarray]:
-    """kind -> (K,) bool: the codes that occur in the training pictures of the kind."""
-    size = stores[0].info.codebook_size or 0
-    used: dict[str, np.ndarray] = {}
-    for shard in (shard for store in stores for shard in store.select("train")):
-        for kind, variants in shard.info.columns.items():
-            mask = used.setdefault(kind, np.zeros(size, bool))
-            for v in range(variants):
-                mask[np.unique(shard.column(kind, v))] = True
-    return used

@@ -27,6 +27,7 @@ FLOORS = (
         "schema",
         "pipeline",
         "steps",
+        "stages",
         "estimate",
         "exchange",
         "stores",

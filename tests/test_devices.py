@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -96,3 +98,35 @@ def test_the_machine_is_described() -> None:
     assert peak_memory_gb() >= held
     if sys.platform == "linux":
         assert not cpu_flags() or all(" " not in flag for flag in cpu_flags())
+
+
+FAULTS = """
+import ctypes, resource, sys
+from lvmlite.devices import keep_freed_memory
+kept = keep_freed_memory() if sys.argv[1] == "keep" else False
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(64 << 20)
+    libc.memset(block, 1, 64 << 20)
+    libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+counts = [step() for _ in range(6)]
+print(kept, counts[-1])
+"""
+
+
+def test_freed_memory_is_not_mapped_again() -> None:
+    """64 MB are 16,384 pages of 4 kB, each a fault when it is mapped anew."""
+    found = {}
+    for mode in ("keep", "leave"):
+        run = subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0, run.stderr
+        kept, faults = run.stdout.split()
+        found[mode] = int(faults)
+    assert kept == "False"
+    if platform.libc_ver()[0] == "glibc":
+        assert found["keep"] < 100 < 10_000 < found["leave"]

@@ -108,11 +108,107 @@ def test_finished_steps_are_skipped_and_only_changed_ones_done_again(run: Path) 
     assert weights(run) == before
 
 
-def test_trained_weights_of_another_recipe_are_not_replaced_unasked(run: Path) -> None:
+# --- a recipe that changes
+
+
+def log(run: Path, stage: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "stages" / stage / "log.jsonl").read_text().splitlines()]
+
+
+def begun(run: Path) -> dict[str, int]:
+    """When each step was begun, to see which were begun again."""
+    return {path.stem: path.stat().st_mtime_ns for path in (run / "steps").glob("*.json")}
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("stages[1].train.optim.lr=0.002", r"sequences: .*\(stage sequences\.train\.optim\.lr: 0\.001 -> 0\.002\)"),
+        ("stages[0].train.batch_size=16", r"single: .*\(stage single\.train\.batch_size: 8 -> 16\)"),
+        ("stages[0].train.steps=7", r"sequences: .*\(stage single\.train\.steps: 6 -> 7\)"),
+        ("tokenizer.train.steps=7", r"single: .*\(tokenizer\.train\.steps: 6 -> 7\)"),
+        ("tokenizer.train.optim.lr=0.01", r"tokenizer: .*\(tokenizer\.train\.optim\.lr: 0\.001 -> 0\.01\)"),
+        ("model.dim=64", r"single: .*\(stage single\.model\.dim: 32 -> 64\)"),
+    ],
+)
+def test_trained_weights_of_another_recipe_are_not_replaced_unasked(run: Path, setting: str, said: str) -> None:
+    """And it is said before any work: a stage that may go on does not, if the one after it may not be replaced."""
+    before, marks, recipe = weights(run), begun(run), (run / "recipe.yaml").read_bytes()
+    with pytest.raises(ValueError, match=rf"/{said}; choose another out folder, or add --overwrite$") as error:
+        tiny(run, setting).run()
+    assert "\n" not in str(error.value)
+    assert (weights(run), begun(run), (run / "recipe.yaml").read_bytes()) == (before, marks, recipe)
+
+
+def test_what_changes_nothing_that_is_learned_is_no_change(run: Path) -> None:
     before = weights(run)
-    with pytest.raises(ValueError, match=r"trained by another recipe .*stage single.*steps: 6 -> 7.*--overwrite"):
-        tiny(run, "stages[0].train.steps=7").run()
+    for where in ("tokenizer", "stages[0]", "stages[1]"):
+        writing = ("log_every=1", "checkpoint_every=5", "keep_checkpoints=1", "validate_every=2")
+        computing = [f"{where}.train.micro_batch_size=2", *(f"{where}.train.{setting}" for setting in writing)]
+        if where != "tokenizer":
+            computing += [f"{where}.train.activations=block", f"{where}.train.parallel.shard=full"]
+            computing += [f"{where}.validation_batches=2"]
+        else:
+            computing += ["tokenizer.train.validation_pictures=4"]
+        assert all(step["skipped"] for step in tiny(run, *computing).run("model"))
     assert weights(run) == before
+
+
+def test_more_steps_go_on_from_the_last_checkpoint(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    before = log(out, "sequences")
+    how = ("stages[1].train.micro_batch_size=2", "stages[1].train.activations=block", "stages[1].train.log_every=1")
+    done = tiny(out, "stages[1].train.steps=8", *how, "evaluate=[]").run()
+    assert {step["step"]: step["skipped"] for step in done} == {
+        "pixels": True, "tokenizer": True, "tokens": True, "stage single": True, "stage sequences": False,
+        "model": False, "report": False,
+    }  # fmt: skip
+    after = log(out, "sequences")
+    assert after[: len(before)] == before
+    assert [line["step"] for line in after[len(before) :]] == [7, 8]
+    info = json.loads((out / "model/lvmlite.json").read_text())
+    assert [stage["steps"] for stage in info["history"]] == [6, 8]
+    assert weights(out)["model/model.safetensors"] != weights(run)["model/model.safetensors"]
+    assert all(step["skipped"] for step in tiny(out, "stages[1].train.steps=8", "evaluate=[]").run())
+
+
+def test_more_steps_of_an_early_stage_and_the_later_one_anew_if_asked(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    early, late = log(out, "single"), log(out, "sequences")
+    config = load_recipe(RECIPE, [f"out={out}", "stages[0].train.steps=8", "evaluate=[]"])
+    Pipeline(config, quiet=True, overwrite=True).run("model")
+    assert log(out, "single")[: len(early)] == early
+    assert [line["step"] for line in log(out, "single")] == [2, 4, 6, 8]
+    assert [line["step"] for line in log(out, "sequences")] == [2, 4, 6]
+    assert log(out, "sequences")[0]["loss"] != late[0]["loss"]
+
+
+def test_fewer_steps_are_refused_and_done_again_if_asked(run: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "run", ["stages[1].train.steps=4", "evaluate=[]"]
+    shutil.copytree(run, out)
+    with pytest.raises(ValueError, match=r"sequences/checkpoints: was trained for 6 steps, the recipe asks for 4; ask"):
+        tiny(out, *settings).run("model")
+    assert all(step["skipped"] for step in tiny(out, "evaluate=[]").run("stage single"))
+    before = weights(out)
+    assert [step["skipped"] for step in tiny(out, "evaluate=[]").run("model")][-2:] == [False, True]
+    assert weights(out) == before  # the recipe of before finds all its steps taken
+    Pipeline(load_recipe(RECIPE, [f"out={out}", *settings]), quiet=True, overwrite=True).run("model")
+    assert [line["step"] for line in log(out, "sequences")] == [2, 4]
+
+
+def test_a_tokenizer_goes_on_and_its_tokens_are_made_again(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "stages")
+    settings = ["tokenizer.train.steps=8", "tokenizer.train.micro_batch_size=4", "stages=[]", "evaluate=[]"]
+    done = tiny(out, *settings).run("tokens")
+    assert [step["skipped"] for step in done] == [True, False, False]
+    lines = [json.loads(line)["step"] for line in (out / "tokenizer/log.jsonl").read_text().splitlines()]
+    assert lines == [2, 4, 6, 8]
+    name = "tokenizer/final/model.safetensors"
+    assert sha256(out / name) != sha256(run / name)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_gives_another(run: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from lvmlite import __version__
 from lvmlite.cli.base import command, print_tables
 from lvmlite.cli.data import add_store_commands, inspect_store
+from lvmlite.cli.flops import add_flops_command
 from lvmlite.cli.importing import add_import_command
 from lvmlite.cli.palette import add_palette_command
 from lvmlite.cli.tokenizer import add_tokenizer_commands
@@ -65,7 +66,7 @@ def add_recipe_commands(commands: Any) -> None:
         made = command(group, name, lambda args: run_recipe(args, until), text, EPILOG)
         made.add_argument(
             "recipe",
-            help="a YAML file, or the name of one that comes with lvmlite: quickstart, data/mixed, "
+            help="a YAML file, or the name of one that comes with lvmlite: quickstart, paper/300m, data/mixed, "
             "tokenizers/nano, ...",
         )
         takes_settings(made, dry_run=not until)
@@ -110,10 +111,7 @@ def add_model_commands(commands: Any) -> None:
     report.add_argument("run_folder", metavar="RUN", help="e.g. runs/quickstart")
     info = command(commands, "info", show_info, "what a model, tokenizer, store or run folder is")
     info.add_argument("path")
-    flops = command(commands, "flops", show_flops, "parameters and FLOPs of a preset")
-    flops.add_argument("--preset", default=None, help="one preset; default: all")
-    flops.add_argument("--context", type=int, nargs="+", default=[256, 4096], help="positions (default: 256 4096)")
-    flops.add_argument("--codebook-size", type=int, default=8192)
+    add_flops_command(commands)
 
 
 def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None:
@@ -122,11 +120,13 @@ def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None
     from lvmlite.pipeline import Pipeline
 
     pipeline = Pipeline(config, quiet=args.quiet, overwrite=args.overwrite)
-    if getattr(args, "dry_run", False):
-        print("\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo()))))
-        return
-    if not args.quiet and not until and distributed.is_main():
-        print("\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo()))), file=sys.stderr, flush=True)
+    dry = getattr(args, "dry_run", False)
+    if dry or (not args.quiet and not until):
+        lines = "\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo())))  # all ranks try a step together
+        if distributed.is_main():
+            print(lines, file=sys.stdout if dry else sys.stderr, flush=True)
+        if dry:
+            return
     pipeline.run(until, refresh=until == "tokens")
     distributed.stop()
     if not until and distributed.is_main():
@@ -238,17 +238,6 @@ def show_info(args: argparse.Namespace) -> None:
         )
 
 
-def show_flops(args: argparse.Namespace) -> None:
-    from lvmlite.model.architecture import PRESETS, ModelConfig
-    from lvmlite.model.flops import forward_flops
-
-    print(f"{'preset':<8}{'parameters':>12}" + "".join(f"{f'fwd TFLOPs at {c}':>22}" for c in args.context))
-    for preset in [args.preset] if args.preset else PRESETS:
-        arch = ModelConfig(preset, max_seq_len=max(args.context)).resolve(args.codebook_size)
-        costs = "".join(f"{forward_flops(arch, c) / 1e12:>22.3g}" for c in args.context)
-        print(f"{preset:<8}{f'{arch.n_parameters / 1e6:.1f} M':>12}{costs}")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; never returns."""
     args, rest = parser().parse_known_args(argv)
@@ -271,7 +260,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if "LVMLITE_DEBUG" in os.environ:  # show the traceback
             raise
-        print(f"lvmlite: {one_line(error)}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, OSError):  # a mistake in a recipe is said once
+            print(f"lvmlite: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         number = getattr(error, "signal", None)

@@ -117,13 +117,13 @@ def recipe_of(name: str, settings: list[str]) -> Recipe:
     from pathlib import Path
 
     from lvmlite.evaluate.protocols import without_model
-    from lvmlite.recipe.files import read
-    from lvmlite.schema import load_recipe, recipe_path
+    from lvmlite.recipe.files import read_extended
+    from lvmlite.schema import Recipe, load_recipe, recipe_path
 
     path = Path(name) / "recipe.yaml"
     here = [f"out={name}"] if path.is_file() else []
     path = path if here else recipe_path(name)
-    listed = read(path).get("evaluate") or []
+    listed = read_extended(path, Recipe)[0].get("evaluate") or []
     kept = [entry for entry in listed if isinstance(entry, dict) and entry.get("protocol") in without_model()]
     return load_recipe(path, [*here, f"evaluate={json.dumps(kept)}", *settings, "stages=[]"])
 

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from lvmlite import recipe
 from lvmlite.images import Geometry, Unreadable, decode, encode_png
+from lvmlite.model.architecture import Architecture
 from lvmlite.model.files import load_weights, read_json, save_weights
 from lvmlite.model.transformer import Transformer
 from lvmlite.recipe import Range, one_of
@@ -93,7 +94,8 @@ class ModelFolder:
 
 def export_model(
     folder: str | Path,
-    model: Transformer,
+    arch: Architecture,
+    tensors: Mapping[str, torch.Tensor],
     tokenizer: Tokenizer,
     info: Mapping[str, Any],
     codes: Mapping[str, np.ndarray] | None = None,
@@ -105,11 +107,11 @@ def export_model(
 
     Args:
         folder: replaced if it is a model folder already.
+        arch, tensors: of the decoder; dtype: of the weights' file, see `save_weights`.
         info: `ModelInfo` as plain values; codebook_size, tokens_per_picture, code_fingerprint and format are filled in.
         codes: kind -> (K,) bool, the codes it uses.
         prompts: kind -> pairs (photo, annotation) of fitted uint8 pictures from train. None for private data.
         licences: kind -> licence of its prompts.
-        dtype: of the weights' file, see `save_weights`.
 
     Raises:
         ValueError: info that does not fit the tokenizer or the model, prompts without licence, a folder of other files.
@@ -124,7 +126,7 @@ def export_model(
     }
     full = {**own, **info}
     checked = _check_info(full, INFO)
-    _check_fit(checked, model, tokenizer, str(target))
+    _check_fit(checked, arch, tokenizer, str(target))
     _check_codes(codes, checked.codebook_size, CODES)
     for kind in {*codes, *prompts}:
         if not KIND_NAME.fullmatch(kind):
@@ -138,7 +140,7 @@ def export_model(
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     bos = checked.bos == "sentence"
-    save_weights(partial, model, dtype, bos=bos, eos=checked.eos)
+    save_weights(partial, arch, tensors, dtype, bos=bos, eos=checked.eos)
     save_tokenizer(tokenizer, partial / "tokenizer")
     tables = {kind: torch.from_numpy(np.ascontiguousarray(used)) for kind, used in codes.items()}
     save_file(tables, partial / CODES)
@@ -169,7 +171,7 @@ def read_model(folder: str | Path) -> ModelFolder:
     read_json(folder / "generation_config.json")  # not ours to use, but transformers stops at codes without it
     model = load_weights(folder)
     tokenizer = load_tokenizer(folder / "tokenizer")
-    _check_fit(checked, model, tokenizer, str(folder))
+    _check_fit(checked, model.arch, tokenizer, str(folder))
     prompts, licences = _read_prompts(folder / "prompts")
     codes = _read_codes(folder / CODES, checked.codebook_size)
     return ModelFolder(model, tokenizer, info, checked, codes, prompts, licences)
@@ -181,9 +183,9 @@ def _check_info(info: Mapping[str, Any], file: str) -> ModelInfo:
     return recipe.build(ModelInfo, {k: v for k, v in info.items() if k in known}, file=file)
 
 
-def _check_fit(info: ModelInfo, model: Transformer, tokenizer: Tokenizer, folder: str) -> None:
+def _check_fit(info: ModelInfo, arch: Architecture, tokenizer: Tokenizer, folder: str) -> None:
     pairs = [
-        ("codebook_size", info.codebook_size, "the model", model.arch.codebook_size),
+        ("codebook_size", info.codebook_size, "the model", arch.codebook_size),
         ("codebook_size", info.codebook_size, "the tokenizer", tokenizer.codebook_size),
         ("tokens_per_picture", info.tokens_per_picture, "the tokenizer", tokenizer.n_tokens),
         ("geometry.size", info.geometry.size, "the tokenizer", tokenizer.image_size),
@@ -192,9 +194,9 @@ def _check_fit(info: ModelInfo, model: Transformer, tokenizer: Tokenizer, folder
     for name, ours, whose, theirs in pairs:
         if ours != theirs:
             raise ValueError(f"{folder}: {name} of {INFO} is {ours}, {whose} has {theirs}; they are of two models")
-    if info.tokens_per_picture > model.arch.max_seq_len:
+    if info.tokens_per_picture > arch.max_seq_len:
         raise ValueError(
-            f"{folder}: a picture of {info.tokens_per_picture} codes exceeds max_seq_len {model.arch.max_seq_len}"
+            f"{folder}: a picture of {info.tokens_per_picture} codes exceeds max_seq_len {arch.max_seq_len}"
         )
 
 

@@ -1,19 +1,27 @@
 """The language learner: a decoder learns the next code of visual sentences.
 
-In: a `Stream` of tokens. Out: a trained `Transformer`. One phase; the loss is the mean over all targets of a batch.
+In: a `Stream` of tokens, a placed `Transformer` (`parallel.py`). Out: the same, trained. One phase; the loss is the
+mean over all targets of a batch.
+
+All ranks have equally many micro batches, in training and validation, since the global batch splits into them evenly
+(`loop.check_split`): ranks that share a model must all call it, equally often.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lvmlite import distributed
 from lvmlite.data.stream import IGNORE, Batch, Stream
-from lvmlite.model.transformer import Activations, Transformer
-from lvmlite.train.loop import MicroBatch, TrainConfig
+from lvmlite.model.attention import Documents
+from lvmlite.model.flops import training_flops
+from lvmlite.model.transformer import Activations, Block, Transformer
+from lvmlite.train.ahead import Ahead
+from lvmlite.train.loop import Learner, MicroBatch, TrainConfig
 from lvmlite.train.optim import OptimConfig, adamw
 from lvmlite.train.parallel import ParallelConfig
 
@@ -32,12 +40,14 @@ class LanguageTrainConfig(TrainConfig):
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
-class LanguageLearner:
+class LanguageLearner(Learner):
     """See `loop.Learner`.
 
     Args:
-        model: on its device; stream: of training batches.
+        model: placed; of one with adapters, they alone are trained.
+        stream: of training batches.
         validation: streams of held-out batches by name; `validation_batches` of each are read.
+        bf16: whether validation is under bf16 autocast, as the loop's steps are.
     """
 
     unit = "tokens"
@@ -46,7 +56,7 @@ class LanguageLearner:
         self,
         model: Transformer,
         stream: Stream,
-        config: TrainConfig,
+        config: LanguageTrainConfig,
         validation: dict[str, Stream] | None = None,
         validation_batches: int = 4,
         bf16: bool = False,
@@ -56,6 +66,12 @@ class LanguageLearner:
         self.modules: dict[str, nn.Module] = {"model": model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {"language": adamw(model.named_parameters(), config.optim)}
         self.device = model.lm_head.weight.device
+        self.tensor_ranks = config.parallel.tensor
+        self.flops = training_flops(model.arch, stream.context, self.size())
+        self.ahead = Ahead(lambda step: self.draw(stream, step))
+        for block in model.model.layers:
+            assert isinstance(block, Block)
+            block.activations = config.activations
 
     def phases(self, step: int) -> list[str]:
         return ["language"]
@@ -63,27 +79,33 @@ class LanguageLearner:
     def schedule(self, phase: str) -> tuple[OptimConfig, int]:
         return self.config.optim, 0
 
+    def draw(self, stream: Stream, index: int) -> Batch:
+        """The part of a batch that this rank reads; ranks that share every product read the same."""
+        shares = self.tensor_ranks
+        return stream.batch(index, distributed.rank() // shares, distributed.world_size() // shares)
+
     def micro_batches(self, step: int) -> list[MicroBatch]:
         self.model.train()
-        batch = self.stream.batch(step, distributed.rank(), distributed.world_size())
-        n_targets = distributed.total(float((batch.targets != IGNORE).sum()), self.device)
-        size = self.config.micro_batch_size or len(batch.inputs)
-        pieces = []
-        for at in range(0, len(batch.inputs), size):
-            rows = slice(at, at + size)
-            weight = float((batch.targets[rows] != IGNORE).sum()) / n_targets
-            pieces.append(MicroBatch(self.tensors(batch, rows), weight))
-        return pieces
+        batch = self.ahead.get(step)
+        counts = (batch.targets != IGNORE).sum(1)
+        n_targets = distributed.total(float(counts.sum()), self.device) / self.tensor_ranks
+        shares = [(rows, float(counts[rows].sum()) / n_targets) for rows in self.rows(batch)]
+        return [MicroBatch(self.tensors(batch, rows), share) for rows, share in shares]
 
-    def tensors(self, batch: Batch, rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+    def rows(self, batch: Batch) -> list[slice]:
+        """The micro batches of a batch."""
+        n = len(batch.inputs)
+        size = self.config.micro_batch_size or n
+        return [slice(at, at + size) for at in range(0, n, size)]
+
+    def tensors(self, batch: Batch, rows: slice) -> tuple[Tensor, Tensor, Documents | None]:
         inputs, targets = (torch.from_numpy(x[rows]).to(self.device) for x in (batch.inputs, batch.targets))
-        document = torch.from_numpy(batch.document[rows]).to(self.device) if batch.packed else None
+        document = Documents(torch.from_numpy(batch.document[rows]), self.device) if batch.packed else None
         return inputs, targets, document
 
     def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         inputs, targets, document = micro_batch.data
-        losses = self.model(inputs, targets, document)
-        return losses.sum() / (targets != IGNORE).sum().clamp_min(1), {}
+        return self.model(inputs, targets, document, mean=True), {}
 
     def after_step(self, step: int) -> dict[str, float]:
         return {"padding": round(self.stream.padding, 4)} if self.stream.padding else {}
@@ -95,29 +117,32 @@ class LanguageLearner:
         Ranks share the batches; all must call.
         """
         self.model.eval()
-        sums: dict[str, Tensor] = {}  # type -> (summed nats, tokens)
+        sums: dict[str, np.ndarray] = {}  # type -> (summed nats, tokens) of this rank
         for stream in self.validation.values():
-            found = {t.name: sums.setdefault(t.name, torch.zeros(2, dtype=torch.float64)) for t in stream.types}
+            names = [t.name for t in stream.types]
+            for name in names:
+                sums.setdefault(name, np.zeros(2))
             for i in range(self.validation_batches):
-                batch = stream.batch(i, distributed.rank(), distributed.world_size())
-                size = self.config.micro_batch_size or len(batch.inputs)
-                for at in range(0, len(batch.inputs), size):
-                    rows = slice(at, at + size)
+                batch = self.draw(stream, i)
+                for rows in self.rows(batch):
                     inputs, targets, document = self.tensors(batch, rows)
                     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                         losses = self.model(inputs, targets, document).cpu().double().sum(1)
-                    counts = torch.from_numpy((batch.targets[rows] != IGNORE).sum(1))
-                    for loss, count, t in zip(losses, counts, batch.type[rows]):
-                        found[stream.types[t].name] += torch.stack((loss, count.double()))
+                    counts = (batch.targets[rows] != IGNORE).sum(1)
+                    for loss, count, t in zip(losses.tolist(), counts, batch.type[rows]):
+                        sums[names[t]] += (loss, count)
         values = distributed.totals([v for name in sorted(sums) for v in sums[name].tolist()], self.device)
         entries = {name: (a, n) for name, a, n in zip(sorted(sums), values[::2], values[1::2]) if n}
         if not entries:
             return {}
-        loss, n = (sum(column) for column in zip(*entries.values()))
+        loss, n = (sum(column) for column in zip(*entries.values()))  # ranks that read the same cancel out
         return {"val_loss": loss / n} | {f"val/{name}": a / b for name, (a, b) in entries.items()}
 
     def size(self) -> int:
         return self.stream.batch_size * self.stream.context
+
+    def pictures(self) -> float:
+        return self.stream.n_pictures
 
     def extra_state(self) -> dict[str, Tensor]:
         return {}

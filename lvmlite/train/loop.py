@@ -2,38 +2,40 @@
 
 In: a `Learner` and a `TrainConfig`. Out: checkpoints, log.jsonl, the learner's modules trained.
 
-The loop owns accumulation, clipping, the schedule, logging, checkpoints, interruption and the NaN rule. It holds no
-randomness: what a step does is a function of (seed, step), so a resumed run is bit-identical to an unbroken one.
+The loop owns accumulation, clipping, the schedule, logging, checkpoints, interruption and the rule for bad steps
+(`guard.py`). It holds no randomness: what a step does is a function of (seed, step), so a resumed run is bit-identical
+to an unbroken one.
 
-NaN rule: a step whose loss or gradient is not finite changes nothing: the gradients of all phases are there before
-the first optimiser steps. Its batch index is logged, since that batch can be drawn again. After `MAX_BAD_STEPS` of
-them in a row the run stops; the last checkpoint holds finite weights.
+A step has one message between ranks and one wait for the device: losses are summed over ranks together with what the
+ranks must agree on, the signals that have arrived and how far their checkpoints are written, and read together with
+the gradient norm. A bad step changes nothing: the gradients of all phases are there before the first optimiser steps.
 """
 
 from __future__ import annotations
 
-import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lvmlite import distributed
-from lvmlite.devices import Precision, peak_memory_gb, use_bf16
-from lvmlite.recipe import Range
+from lvmlite.devices import Precision, use_bf16
+from lvmlite.recipe import Range, to_dict
 from lvmlite.train import checkpoint
-from lvmlite.train.log import JsonLog, progress
+from lvmlite.train.guard import Diverged as Diverged
+from lvmlite.train.guard import Guard, GuardConfig, clip_gradients
+from lvmlite.train.log import Board, JsonLog
+from lvmlite.train.meter import Meter, Window, peak_flops
 from lvmlite.train.optim import OptimConfig, learning_rate
-
-MAX_BAD_STEPS = 5
+from lvmlite.train.pieces import is_sharded
+from lvmlite.train.reporter import Reporter
+from lvmlite.train.signals import SIGNALS, Interrupted, catch_signals
+from lvmlite.train.trackers import TrackerName, check_trackers, open_trackers
 
 
 @dataclass
@@ -47,6 +49,8 @@ class TrainConfig:
         precision: "auto" is bf16 autocast where the device has it.
         checkpoint_every, log_every, validate_every: steps; validate_every 0 only at the end.
         keep_checkpoints: how many of the last are kept.
+        guard: when a step is skipped, and when the run stops.
+        track: where the log goes, too.
     """
 
     steps: Annotated[int, Range(1)] = 1000
@@ -58,6 +62,8 @@ class TrainConfig:
     keep_checkpoints: Annotated[int, Range(1)] = 2
     log_every: Annotated[int, Range(1)] = 10
     validate_every: Annotated[int, Range(0)] = 0
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    track: list[TrackerName] = field(default_factory=list)
 
 
 @dataclass
@@ -69,81 +75,73 @@ class MicroBatch:
 
 
 class Learner(Protocol):
-    """What the loop trains.
+    """What the loop trains. A class of it inherits what it need not say.
 
     Attributes:
-        modules: by name, checkpointed; optimizers: by phase.
+        modules: by name, checkpointed; optimizers: by phase. Their tensors may be sharded (DTensor).
         unit: what `size` counts ("tokens" or "images"), for rates.
+        flops: training FLOPs of a global batch; 0 if not known.
+        tensor_ranks: ranks that share each piece of the batch.
     """
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     unit: str
+    flops: float = 0.0
+    tensor_ranks: int = 1
 
     def phases(self, step: int) -> list[str]:
         """The optimisers that step, in order."""
+        ...
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This rank's pieces of batch `step`."""
+        ...
 
     def schedule(self, phase: str) -> tuple[OptimConfig, int]:
         """How a phase's optimiser steps, and the step its schedule begins at."""
+        ...
 
     def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss of a piece, and parts of it to log (scalars).
 
         It changes nothing that is trained, and its gradient reaches no parameter of an earlier phase.
         """
+        ...
+
+    def reduce(self, parameters: list[nn.Parameter]) -> None:
+        """Sum the gradients over ranks, after all pieces; sharded ones are summed already."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        distributed.sum_(gradient for gradient in gradients if not is_sharded(gradient))
 
     def after_step(self, step: int) -> dict[str, float]:
         """Whatever follows the update (moving averages, code revival); numbers to log."""
+        ...
 
     def validate(self) -> dict[str, float]:
         """Losses on held-out data."""
+        ...
 
     def size(self) -> int:
         """Units (tokens, images) in a global batch."""
+        ...
+
+    def pictures(self) -> float:
+        """Pictures in a global batch, where the unit is another; 0 if not known."""
+        return 0.0
 
     def extra_state(self) -> dict[str, Tensor]:
         """Tensors beyond modules and optimisers that resuming needs; loaded in place by name."""
+        ...
 
 
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM arrived: the checkpoint of the last step is saved.
+class Agreement(NamedTuple):
+    """What all ranks know alike after a step. stop: a signal that some rank has caught, 0 if none; failed: some rank
+    could not write its part of the checkpoint; pending: some rank has not yet written it."""
 
-    Attributes:
-        signal: its number.
-    """
-
-    def __init__(self, number: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; run the same command to go on")
-        self.signal = number
-
-
-class Diverged(ValueError):
-    """The loss stayed non-finite; the message says at which step and which batch."""
-
-
-@contextmanager
-def catch_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second one gets through."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number: int, _: Any) -> None:
-        caught.append(number)
-        signal.signal(number, before[number])
-
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    stop: int
+    failed: bool
+    pending: bool
 
 
 class Trainer:
@@ -169,11 +167,16 @@ class Trainer:
     ):
         self.learner, self.config, self.folder, self.device = learner, config, folder, device
         self.title, self.fingerprint = title, fingerprint
+        check_split(config, distributed.world_size() // learner.tensor_ranks)
+        check_trackers(config.track)
         self.quiet = quiet or not distributed.is_main()
         self.names = {id(p): n for m, module in learner.modules.items() for n, p in named(m, module)}
         self.bf16 = use_bf16(device, config.precision)
+        self.guard = Guard(config.guard)
+        self.checkpointer = checkpoint.Checkpointer(folder / "checkpoints", config.keep_checkpoints)
+        self.caught: list[int] = []
+        self.agreed = Agreement(0, False, False)
         self.step = 0
-        self.bad_steps = 0
 
     def state(self) -> checkpoint.State:
         tensors: dict[str, Tensor] = {}
@@ -183,81 +186,110 @@ class Trainer:
             found = checkpoint.optimizer_tensors(optimizer, self.names)
             tensors |= {f"optimizer/{name}/{key}": value for key, value in found.items()}
         tensors |= {f"extra/{key}": value for key, value in self.learner.extra_state().items()}
-        return checkpoint.State(self.step, tensors, {"fingerprint": self.fingerprint, "bad_steps": self.bad_steps})
+        tensors = dict(sorted(tensors.items()))  # an optimiser has them in the order of their first gradients
+        return checkpoint.State(self.step, tensors, {"fingerprint": self.fingerprint, "guard": self.guard.state()})
 
-    def load(self, state: checkpoint.State) -> None:
-        """Raises ValueError if the checkpoint is of another recipe, or does not fit the learner."""
+    def load(self, found: checkpoint.Found) -> None:
+        """Fill all that is trained in place; of sharded tensors each rank reads its part.
+
+        Raises:
+            ValueError: the checkpoint is of another recipe or of a longer run, or does not fit the learner.
+        """
         where = self.folder / "checkpoints"
-        if state.scalars.get("fingerprint") != self.fingerprint:
+        if found.scalars.get("fingerprint") != self.fingerprint:
             raise ValueError(f"{where}: written by another recipe; delete the folder or choose another out")
-        learner, tensors = self.learner, state.tensors
+        if found.step > self.config.steps:
+            raise ValueError(
+                f"{where}: was trained for {found.step} steps, the recipe asks for {self.config.steps}; ask for more, "
+                f"delete the folder or choose another out"
+            )
+        learner, pieces = self.learner, found.tensors
         places = {f"module/{name}.": module.state_dict() for name, module in learner.modules.items()}
         places["extra/"] = learner.extra_state()
         try:
             for prefix, mine in places.items():
-                if trouble := checkpoint.misfit(mine, under(prefix, tensors)):
+                if trouble := checkpoint.misfit(mine, pieces.under(prefix)):
                     raise ValueError(f"{prefix}{trouble}")
             for name, optimizer in learner.optimizers.items():
-                checkpoint.load_optimizer_tensors(optimizer, self.names, under(f"optimizer/{name}/", tensors))
-        except ValueError as error:
+                checkpoint.load_optimizer_tensors(optimizer, self.names, pieces.under(f"optimizer/{name}/"))
+            self.guard.load(found.scalars["guard"])
+        except (ValueError, KeyError) as error:
             raise ValueError(
-                f"{where / f'step-{state.step}'}: does not fit this version of the program ({error}); "
+                f"{where / f'step-{found.step}'}: does not fit this version of the program ({error}); "
                 f"delete {where} to start anew"
             ) from None
-        for name, module in learner.modules.items():
-            module.load_state_dict(under(f"module/{name}.", tensors))
-        for name, tensor in learner.extra_state().items():
-            tensor.copy_(tensors[f"extra/{name}"])
-        self.step, self.bad_steps = state.step, state.scalars.get("bad_steps", 0)
+        for prefix, mine in places.items():
+            for name, tensor in mine.items():
+                pieces.read_into(prefix + name, tensor)
+        self.step = found.step
 
-    def save(self) -> None:
+    def resume(self) -> None:
+        """Go back to the newest whole checkpoint, if there is one."""
+        found, warnings = checkpoint.latest(self.folder / "checkpoints")
         if distributed.is_main():
-            checkpoint.save(self.folder / "checkpoints", self.state(), self.config.keep_checkpoints)
-        distributed.barrier()
+            for warning in warnings:
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+        if found is not None:
+            self.load(found)
 
     def run(self) -> None:
         """Train.
 
         Raises:
-            Interrupted: by a signal, after saving. Diverged: see the NaN rule. OSError: the disk is full.
+            Interrupted: by a signal, after saving. Diverged: see `guard`. OSError: the disk is full.
+            On all ranks after the same step.
         """
-        resumed, warnings = checkpoint.latest(self.folder / "checkpoints")
-        if distributed.is_main():
-            for warning in warnings:
-                print(f"warning: {warning}", file=sys.stderr, flush=True)
-        if resumed is not None:
-            self.load(resumed)
-        log = JsonLog(self.folder / "log.jsonl", after=self.step) if distributed.is_main() else None
-        config = self.config
-        with catch_signals() as caught, progress(self.title, config.steps, "steps", self.quiet) as bar:
-            bar.update(self.step)
-            window = Window(self.learner.size())
-            while self.step < config.steps:
-                entry = self.one_step(window)
-                done = self.step == config.steps
-                if done or (config.validate_every and self.step % config.validate_every == 0):
-                    entry |= self.learner.validate()
-                if log and (done or self.step % config.log_every == 0 or {"val_loss", "bad_batch"} & entry.keys()):
-                    log.write(entry | window.rates(self.learner.unit) | {"memory_gb": round(peak_memory_gb(), 3)})
-                bar.update(self.step, f"loss {entry['loss']:.3f}")
-                if self.bad_steps >= MAX_BAD_STEPS:
-                    raise Diverged(
-                        f"{self.title}: the loss was not finite for {MAX_BAD_STEPS} steps in a row, last at step "
-                        f"{self.step} (batch {self.step - 1}); the last checkpoint is kept. "
-                        f"Lower the learning rate or check the data"
-                    )
-                stop = self.stop_signal(caught)
-                good = not self.bad_steps  # what led to a step that was not finite is not kept, if it can be helped
-                if done or (good and (self.step % config.checkpoint_every == 0 or stop)):
-                    self.save()
-                if stop:
-                    raise Interrupted(stop, self.step)
-            if caught:  # while the last checkpoint was written
-                raise Interrupted(caught[0], self.step)
+        self.resume()
+        config, learner, main = self.config, self.learner, distributed.is_main()
+        log = JsonLog(self.folder / "log.jsonl", after=self.step) if main else None
+        settings = to_dict(config) | {"fingerprint": self.fingerprint}
+        meter = Meter(
+            learner.unit,
+            learner.size(),
+            self.device,
+            pictures=learner.pictures(),
+            flops=learner.flops,
+            peak=peak_flops(self.device) if self.bf16 else None,
+            device_hours=log.last.get("device_hours", 0.0) if log else 0.0,
+        )
+        with (
+            catch_signals() as self.caught,
+            Board(self.title, config.steps, learner.unit, self.quiet) as board,
+            open_trackers(config.track if main else [], self.folder, settings, self.step) as trackers,
+        ):
+            board.update(self.step)
+            try:
+                self.train(Reporter(meter, log, board, trackers, config.log_every))
+            finally:
+                if distributed.world_size() == 1:  # else another rank may be elsewhere
+                    self.checkpointer.finish()
+            if stop := int(distributed.largest(max(self.caught, default=0), self.device)):  # during the last checkpoint
+                raise Interrupted(stop, self.step)
 
-    def stop_signal(self, caught: list[int]) -> int:
-        """The signal that some rank has caught, 0 if none: all ranks stop after the same step."""
-        return int(distributed.largest(caught[0] if caught else 0, self.device))
+    def train(self, reporter: Reporter) -> None:
+        """Take the steps that are left, and publish the last checkpoint."""
+        config, checkpointer = self.config, self.checkpointer
+        while self.step < config.steps:
+            entry = self.one_step(reporter.meter)
+            stop, failed, pending = self.agreed
+            if failed:
+                checkpointer.finish()
+            elif not pending:
+                checkpointer.publish()
+            done = self.step == config.steps
+            if done or (config.validate_every and self.step % config.validate_every == 0):
+                entry |= self.learner.validate()
+            reporter.tell(entry, done)
+            if over := self.guard.verdict(self.title, self.step):
+                checkpointer.finish()
+                raise over
+            good = not self.guard.bad_steps  # what led to a bad step is not kept, if it can be helped
+            if done or (good and (self.step % config.checkpoint_every == 0 or stop)):
+                checkpointer.save(self.state())
+            if stop:
+                checkpointer.finish()
+                raise Interrupted(stop, self.step)
+        checkpointer.finish()
 
     def one_step(self, window: Window) -> dict[str, Any]:
         """One optimiser step of every phase; gives what to log."""
@@ -266,8 +298,8 @@ class Trainer:
         pieces = learner.micro_batches(step)
         waited = time.perf_counter() - begun
         entry: dict[str, Any] = {"step": step + 1}
-        phases = learner.phases(step)
-        finite = True
+        phases, norms = learner.phases(step), {}
+        problem = None
         for i, phase in enumerate(phases):
             optimizer, (optim, start) = learner.optimizers[phase], learner.schedule(phase)
             lr = learning_rate(optim, step - start, self.config.steps - start)
@@ -275,66 +307,77 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
-            loss, parts = self.backward(phase, pieces, step)
-            distributed.sum_(p.grad for p in parameters if p.grad is not None)
-            norm = float(nn.utils.clip_grad_norm_(parameters, optim.grad_clip or math.inf))
+            names, means = self.backward(phase, pieces, step)
+            learner.reduce(parameters)
+            *values, norm = self.read(means, clip_gradients(parameters, optim.grad_clip))
+            parts = dict(zip(names, values))
+            loss, norms[phase] = parts.pop("loss"), norm
             prefix = f"{phase}_" if i else ""
             entry |= {f"{prefix}lr": lr, f"{prefix}loss": loss, f"{prefix}grad_norm": norm, **parts}
-            finite = math.isfinite(loss) and math.isfinite(norm)
-            if not finite:
+            if problem := self.guard.problem(phase, loss, norm):
                 break
-        if finite:
+        if problem is None:
             for phase in phases:
                 learner.optimizers[phase].step()
             entry |= learner.after_step(step)
         else:
-            entry["bad_batch"] = step
-        self.bad_steps = 0 if finite else self.bad_steps + 1
+            entry |= {"bad_batch": step, "bad_reason": problem}
+        self.guard.note(problem, norms)
         self.step += 1
         window.add(time.perf_counter() - begun, waited)
         return entry
 
-    def backward(self, phase: str, pieces: list[MicroBatch], step: int) -> tuple[float, dict[str, float]]:
-        """Accumulate the gradient of all pieces; gives the global mean loss and its parts."""
+    def backward(self, phase: str, pieces: list[MicroBatch], step: int) -> tuple[list[str], Tensor]:
+        """Accumulate the gradient of all pieces; gives the names of the loss and its parts, and this rank's share of
+        their means over the global batch: (n,) float64, on the device, which need not wait for us."""
         names: list[str] = []
-        found = []  # of each piece: the values (n,), left on the device so that it need not wait for us
+        found = []  # of each piece: the values (n,)
         for piece in pieces:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 loss, parts = self.learner.loss(phase, piece, step)
             (loss * piece.weight).backward()
             names = ["loss", *parts]
             found.append(torch.stack([value.detach().float() for value in (loss, *parts.values())]))
-        weights = torch.tensor([piece.weight for piece in pieces], dtype=torch.float64)
-        means = distributed.totals((weights @ torch.stack(found).cpu().double()).tolist(), self.device)
-        values = dict(zip(names, means))
-        return values.pop("loss"), values
+        where = torch.device("cpu") if self.device.type == "mps" else self.device  # MPS has no float64
+        weights = torch.tensor([piece.weight for piece in pieces], dtype=torch.float64, device=where)
+        return names, weights @ torch.stack(found).to(where, torch.float64)
+
+    def read(self, means: Tensor, norm: Tensor) -> list[float]:
+        """Sum the means over ranks, agree with them, and wait for the device; gives the means and the norm."""
+        failed = self.checkpointer.failed() is not None
+        votes = [*(number in self.caught for number in SIGNALS), failed, not failed and not self.checkpointer.done()]
+        message = torch.cat((means / self.learner.tensor_ranks, torch.tensor(votes).to(means)))
+        distributed.sum_([message])
+        *values, found = torch.cat((message, norm[None].to(message))).tolist()
+        counts = values[len(means) :]
+        stop = max((int(number) for number, n in zip(SIGNALS, counts) if n), default=0)
+        self.agreed = Agreement(stop, bool(counts[-2]), bool(counts[-1]))
+        return [*values[: len(means)], found]
 
 
-class Window:
-    """Time and data wait since the last log line."""
+def check_split(config: TrainConfig, ranks: int) -> None:
+    """Raises ValueError, one line, unless a global batch splits over ranks that each read their own, and there into
+    whole micro batches."""
+    batch, micro = config.batch_size, config.micro_batch_size
+    if batch % ranks:
+        raise ValueError(
+            f"a global batch of {batch} does not split over {ranks} ranks: set batch_size to {nearest(batch, ranks)}"
+        )
+    if micro and batch // ranks % micro:
+        over = f" over {ranks} ranks" if ranks > 1 else ""
+        raise ValueError(
+            f"a global batch of {batch} does not split{over} into micro batches of {micro}: "
+            f"set batch_size to {nearest(batch, ranks * micro)}, or micro_batch_size to "
+            f"{max(n for n in range(1, micro) if batch // ranks % n == 0)}"
+        )
 
-    def __init__(self, size: int):
-        self.size, self.seconds, self.waited, self.n = size, 0.0, 0.0, 0
 
-    def add(self, seconds: float, waited: float) -> None:
-        self.seconds, self.waited, self.n = self.seconds + seconds, self.waited + waited, self.n + 1
-
-    def rates(self, unit: str) -> dict[str, float]:
-        rate = self.n * self.size / max(self.seconds, 1e-9)
-        found = {
-            f"{unit}_per_s": round(rate, 1),
-            "data_wait": round(self.waited / max(self.seconds, 1e-9), 4),
-            "seconds": round(self.seconds, 3),
-        }
-        self.seconds, self.waited, self.n = 0.0, 0.0, 0
-        return found
+def nearest(batch: int, unit: int) -> str:
+    """The multiples of a unit on both sides of a batch size, in words."""
+    below = batch // unit * unit
+    return f"{below} or {below + unit}" if below else f"{unit}"
 
 
 def named(prefix: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in module.named_parameters():
         yield f"{prefix}.{name}", parameter
-
-
-def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Entries whose name begins with `prefix`, without it."""
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

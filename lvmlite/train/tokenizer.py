@@ -25,9 +25,10 @@ from lvmlite.recipe import Range, one_of
 from lvmlite.tokenizers.base import to_float
 from lvmlite.tokenizers.vqgan import VQGAN, Reconstruction
 from lvmlite.train.adversary import AdversarialConfig, Adversary
+from lvmlite.train.ahead import Ahead
 from lvmlite.train.average import Average
 from lvmlite.train.codes import Codes, perplexity
-from lvmlite.train.loop import MicroBatch, TrainConfig
+from lvmlite.train.loop import Learner, MicroBatch, TrainConfig
 from lvmlite.train.losses import ReconstructionConfig, adaptive_weight, reconstruction_loss
 from lvmlite.train.optim import OptimConfig, adamw
 
@@ -76,7 +77,7 @@ class Made(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class TokenizerLearner:
+class TokenizerLearner(Learner):
     """See `loop.Learner`.
 
     Args:
@@ -129,6 +130,7 @@ class TokenizerLearner:
             self.adversary = Adversary(config.adversarial, tokenizer.image_size, self.device, draws)
             self.modules["discriminator"] = self.adversary.discriminator
             self.optimizers["discriminator"] = self.adversary.optimizer
+        self.ahead = Ahead(self.draw)
         self.pieces: list[MicroBatch] = []  # of this step, as are the next two
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.balance: Tensor | None = None
@@ -152,6 +154,7 @@ class TokenizerLearner:
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         if step == self.config.start_codes_at and self.tokenizer.quantize.has_codebook and not self.placed:
+            self.ahead.rest()
             self.codes.place(self.latents_from(step), step)
             if self.average:
                 self.average.jump("quantize.")
@@ -159,14 +162,17 @@ class TokenizerLearner:
         self.seen, self.balance = [], None
         if self.adversary:
             self.adversary.begin_step()
-        pictures = self.stream.batch(step, distributed.rank(), distributed.world_size())
-        if self.config.flip:
-            pictures = self.mirror(pictures, step)
+        pictures = self.ahead.get(step)
         size = self.config.micro_batch_size or len(pictures)
         total = len(pictures) * distributed.world_size()
         pieces = [pictures[at : at + size] for at in range(0, len(pictures), size)]
         self.pieces = [MicroBatch(to_float(piece, self.device), len(piece) / total) for piece in pieces]
         return self.pieces
+
+    def draw(self, step: int) -> np.ndarray:
+        """This rank's pictures of batch `step`: (B, H, W, 3) uint8."""
+        pictures = self.stream.batch(step, distributed.rank(), distributed.world_size())
+        return self.mirror(pictures, step) if self.config.flip else pictures
 
     @torch.no_grad()
     def latents_from(self, step: int) -> Iterator[Tensor]:

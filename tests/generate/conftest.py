@@ -50,7 +50,8 @@ def parts(**info: Any) -> dict[str, Any]:
     used = np.zeros(K, bool)
     used[:3] = True
     return {
-        "model": Transformer(arch).init_weights(seed=1, std=0.3),
+        "arch": arch,
+        "tensors": Transformer(arch).init_weights(seed=1, std=0.3).state_dict(),
         "tokenizer": tokenizer.eval(),
         "info": {
             "name": "tiny",

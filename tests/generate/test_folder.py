@@ -37,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_round_trip(model_folder: Path) -> None:
     given, got = parts(), read_model(model_folder)
     assert set(FILES) < set(files(model_folder))
-    for name, tensor in given["model"].state_dict().items():
+    for name, tensor in given["tensors"].items():
         assert torch.equal(got.model.state_dict()[name], tensor)
     assert got.tokenizer.code_fingerprint == given["tokenizer"].code_fingerprint
     assert {k: got.info[k] for k in given["info"]} == given["info"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,6 +64,17 @@ class Server:
         finally:
             (code,) = self.wait()
         return code
+
+    def kill(self, what: str, folder: Path, first: int, when: Callable[[], None], **settings: Any) -> list[int]:
+        """Start a training and kill one rank, then the others as a launcher does; gives the exit codes."""
+        pids = self.start(what, folder, **settings)
+        try:
+            when()
+            for pid in [pids.pop(first), *pids]:
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            codes = self.wait()
+        return codes
 
     def run(self, what: str, folder: Path, **settings: Any) -> int:
         """Train to the end; gives the exit code."""

@@ -44,7 +44,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1, 2])
 def test_micro_batches_equal_the_batch_language(data: Path, tmp_path: Path, size: int) -> None:
     """Slots hold different numbers of targets, pieces different numbers of slots."""
     whole, split = (language(data, steps=10, log_every=1, micro_batch_size=n) for n in (None, size))
@@ -61,8 +61,8 @@ def test_micro_batches_equal_the_batch_language(data: Path, tmp_path: Path, size
 
 
 def test_micro_batches_equal_the_batch_tokenizer(data: Path, tmp_path: Path) -> None:
-    whole, split = (tokenizer(data, steps=10, log_every=1, micro_batch_size=n) for n in (None, 3))
-    assert [piece.weight for piece in split.micro_batches(0)] == [3 / 8, 3 / 8, 2 / 8]
+    whole, split = (tokenizer(data, steps=10, log_every=1, micro_batch_size=n) for n in (None, 2))
+    assert [piece.weight for piece in split.micro_batches(0)] == [2 / 8] * 4
     trained(whole, tmp_path / "whole")
     trained(split, tmp_path / "split")
     for a, b in zip(log(tmp_path / "whole"), log(tmp_path / "split")):

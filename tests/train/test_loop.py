@@ -3,94 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
+import statistics
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fitted_line import Line, NoWindow, everything, kill_if, log, same, stop_if, trainer
 from torch import Tensor, nn
 
 from lvmlite.train import checkpoint
-from lvmlite.train.loop import MAX_BAD_STEPS, Diverged, Interrupted, MicroBatch, TrainConfig, Trainer
+from lvmlite.train.guard import Diverged, GuardConfig
+from lvmlite.train.loop import MicroBatch, TrainConfig, check_split
+from lvmlite.train.meter import Window
 from lvmlite.train.optim import OptimConfig
-
-CPU = torch.device("cpu")
-OPTIM = OptimConfig(lr=0.1, min_lr=0.01, warmup_steps=2, weight_decay=0.0, grad_clip=0.0)
-
-
-class Line:
-    """Fits y = w x + b to the points of each step, eight of them; two phases if asked, the second fits another line."""
-
-    unit = "points"
-
-    def __init__(
-        self, pieces: int = 1, phases: tuple[str, ...] = ("first",), spoil: Callable[..., float] | None = None
-    ):
-        self.lines = nn.ModuleDict({name: nn.Linear(1, 1) for name in phases})
-        for line in self.lines.values():
-            nn.init.constant_(line.weight, 0.5)
-            nn.init.zeros_(line.bias)
-        self.modules: dict[str, nn.Module] = {"lines": self.lines}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.AdamW(line.parameters(), lr=1.0, weight_decay=0.0) for name, line in self.lines.items()
-        }
-        self.optim = OPTIM
-        self.pieces, self.spoil = pieces, spoil or (lambda phase, step: 1.0)
-        self.average = torch.zeros(1)
-        self.rates: list[float] = []
-
-    def phases(self, step: int) -> list[str]:
-        return list(self.lines)
-
-    def schedule(self, phase: str) -> tuple[OptimConfig, int]:
-        return self.optim, 0
-
-    def micro_batches(self, step: int) -> list[MicroBatch]:
-        x = torch.linspace(-1, 1, 8) + step / 7
-        return [MicroBatch(piece, len(piece) / len(x)) for piece in x.tensor_split(self.pieces)]
-
-    def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        x = micro_batch.data[:, None]
-        error = (self.lines[phase](x) - (3 * x - 1)).abs()
-        return error.square().mean() * self.spoil(phase, step), {"error": error.mean()}
-
-    def after_step(self, step: int) -> dict[str, float]:
-        self.rates += [group["lr"] for group in self.optimizers["first"].param_groups]
-        self.average.lerp_(self.lines["first"].weight.detach()[0], 0.5)
-        return {"average": float(self.average)}
-
-    def validate(self) -> dict[str, float]:
-        return {"val_loss": float(self.lines["first"].bias.detach() ** 2)}
-
-    def size(self) -> int:
-        return 8
-
-    def extra_state(self) -> dict[str, Tensor]:
-        return {"average": self.average}
-
-
-def trainer(learner: Line, folder: Path, optim: OptimConfig = OPTIM, **settings: Any) -> Trainer:
-    config = TrainConfig(**({"steps": 10, "log_every": 1, "precision": "fp32", "optim": optim} | settings))
-    learner.optim = optim
-    return Trainer(learner, config, folder, CPU, quiet=True)
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def everything(made: Trainer) -> dict[str, Tensor]:
-    """A copy of all that a step may change."""
-    return {name: tensor.clone() for name, tensor in made.state().tensors.items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+from lvmlite.train.pieces import Pieces
+from lvmlite.train.signals import Interrupted
 
 
 def test_it_learns_and_logs(tmp_path: Path) -> None:
@@ -102,6 +36,7 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
     assert entries[-1]["loss"] < 1e-3
     for name in ("lr", "grad_norm", "error", "average", "points_per_s", "data_wait", "seconds", "memory_gb"):
         assert name in entries[0], name
+    assert not {"mfu", "perplexity", "images_per_s"} & entries[0].keys()
     assert "val_loss" not in entries[0]
     assert entries[-1]["val_loss"] == pytest.approx(learner.lines["first"].bias.item() ** 2)
 
@@ -150,6 +85,22 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     assert log(tmp_path)[0]["grad_norm"] > 1  # before clipping
 
 
+def test_gradients_are_clipped_once_they_are_summed(tmp_path: Path) -> None:
+    class Doubled(Line):
+        def reduce(self, parameters: list[nn.Parameter]) -> None:
+            for parameter in parameters:
+                assert parameter.grad is not None
+                parameter.grad.mul_(2)
+
+    optim = OptimConfig(lr=0.1, min_lr=0.1, warmup_steps=0, grad_clip=0.25)
+    once, twice = Line(), Doubled()
+    trainer(once, tmp_path / "once", optim, steps=1).run()
+    trainer(twice, tmp_path / "twice", optim, steps=1).run()
+    assert log(tmp_path / "twice")[0]["grad_norm"] == pytest.approx(2 * log(tmp_path / "once")[0]["grad_norm"])
+    gradient = torch.cat([p.grad.flatten() for p in twice.lines.parameters() if p.grad is not None])
+    assert gradient.norm().item() == pytest.approx(0.25, rel=1e-4)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_bad_step_changes_nothing(bad: float, tmp_path: Path) -> None:
     learner = Line(spoil=lambda phase, step: bad if step == 4 else 1.0)
@@ -158,7 +109,7 @@ def test_a_bad_step_changes_nothing(bad: float, tmp_path: Path) -> None:
         made.one_step(window)  # type: ignore[arg-type]
     before = everything(made)
     entry = made.one_step(window)  # type: ignore[arg-type]
-    assert entry["bad_batch"] == 4
+    assert (entry["bad_batch"], entry["bad_reason"]) == (4, "the loss is not finite")
     assert "average" not in entry
     assert same(before, everything(made))
     entry = made.one_step(window)  # type: ignore[arg-type]
@@ -179,7 +130,7 @@ def test_a_bad_gradient_is_a_bad_step(tmp_path: Path) -> None:
     before = everything(made)
     entry = made.one_step(window)  # type: ignore[arg-type]
     assert entry["loss"] < 100
-    assert entry["bad_batch"] == 1
+    assert (entry["bad_batch"], entry["bad_reason"]) == (1, "the gradient is not finite")
     assert same(before, everything(made))
 
 
@@ -224,7 +175,45 @@ def test_a_run_of_bad_steps_ends_the_run(tmp_path: Path) -> None:
     again = trainer(Line(spoil=learner.spoil), tmp_path, steps=50, checkpoint_every=4)
     with pytest.raises(Diverged, match="last at step 11"):
         again.run()
-    assert MAX_BAD_STEPS == 5
+
+
+SPIKE = {"guard": GuardConfig(max_bad_steps=2, spike=10.0), "steps": 60}
+
+
+def test_a_spike_is_skipped(tmp_path: Path) -> None:
+    """The gradient at step 40 is a thousand times the usual; at step 10 too, when it is not yet known what is usual."""
+    made = trainer(Line(spoil=lambda phase, step: 1e3 if step in (10, 40) else 1.0), tmp_path, log_every=100, **SPIKE)
+    made.run()
+    bad, last = log(tmp_path)
+    assert (bad["step"], bad["bad_batch"], last["step"]) == (41, 40, 60)
+    assert bad["bad_reason"].startswith("the gradient norm ")
+    assert bad["grad_norm"] > 10 * statistics.median(made.guard.norms["first"])
+    assert len(made.guard.norms["first"]) == 59
+
+
+def test_spikes_in_a_row_end_the_run(tmp_path: Path) -> None:
+    made = trainer(Line(spoil=lambda phase, step: 1e3 if step >= 40 else 1.0), tmp_path, **SPIKE)
+    with pytest.raises(
+        Diverged, match=r"for 2 steps in a row, last at step 42 \(batch 41\); .* raise guard.spike"
+    ) as e:
+        made.run()
+    assert "\n" not in str(e.value)
+
+
+def test_what_is_usual_is_remembered(tmp_path: Path) -> None:
+    """Stopped before it knows what is usual, and again right before the spike."""
+    whole, spoil = Line(), {15: 3.0, 40: 1e3}
+    whole.spoil = lambda phase, step: spoil.get(step, 1.0)
+    trainer(whole, tmp_path / "whole", **SPIKE).run()
+    for stop in (17, 39, None):
+        cut = Line(spoil=lambda phase, step, stop=stop: stop_if(step == stop) * spoil.get(step, 1.0))
+        made = trainer(cut, tmp_path / "cut", checkpoint_every=8, **SPIKE)
+        if stop:
+            with pytest.raises(KeyboardInterrupt):
+                made.run()
+    made.run()
+    assert same(everything(trainer(whole, tmp_path)), everything(made))
+    assert [e.get("bad_batch") for e in log(tmp_path / "cut")] == [e.get("bad_batch") for e in log(tmp_path / "whole")]
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
@@ -239,6 +228,62 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     assert same(everything(trainer(whole, tmp_path)), everything(made))
     assert again.average.equal(whole.average)
     assert len(again.rates) == 5
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write of step 4 is held up until step 7; it holds what there was after step 4."""
+    go_on, write_pieces = threading.Event(), checkpoint.write_pieces
+
+    def slow(*args: Any) -> None:
+        assert go_on.wait(10)
+        write_pieces(*args)
+
+    def look(phase: str, step: int) -> float:
+        if step == 6:
+            go_on.set()
+            while not made.checkpointer.done():
+                time.sleep(0.001)
+        seen.append(checkpoint.steps(tmp_path / "checkpoints"))
+        return 1.0
+
+    seen: list[list[int]] = []
+    monkeypatch.setattr(checkpoint, "write_pieces", slow)
+    made = trainer(Line(spoil=look), tmp_path, checkpoint_every=4, keep_checkpoints=3)
+    made.run()
+    assert seen[:9] == [*[[]] * 7, [4], [4]]
+    assert checkpoint.steps(tmp_path / "checkpoints") == [4, 8, 10]
+    unbroken = trainer(Line(), tmp_path / "unbroken")
+    for step in (4, 8):
+        while unbroken.step < step:
+            unbroken.one_step(Window(8))
+        assert same(everything(unbroken), dict(Pieces(tmp_path / "checkpoints" / f"step-{step}")))
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pieces = checkpoint.write_pieces
+
+    def full(folder: Path, *args: Any) -> None:
+        if folder.name == ".step-6.partial":
+            raise OSError("No space left on device")
+        write_pieces(folder, *args)
+
+    monkeypatch.setattr(checkpoint, "write_pieces", full)
+    made = trainer(Line(), tmp_path, steps=50, checkpoint_every=3)
+    with pytest.raises(OSError, match=r"step-6: cannot write the checkpoint .*No space left on device.*kept") as e:
+        made.run()
+    assert "\n" not in str(e.value)
+    assert 6 < made.step <= 9  # as soon as a step's message says so, at the latest before the next is written
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-3"]
+
+
+def test_a_shorter_recipe_is_refused(tmp_path: Path) -> None:
+    trainer(Line(), tmp_path, steps=10).run()
+    with pytest.raises(ValueError, match="was trained for 10 steps, the recipe asks for 5; ask for more") as e:
+        trainer(Line(), tmp_path, steps=5).run()
+    assert "\n" not in str(e.value)
+    longer = Line()
+    trainer(longer, tmp_path, steps=12).run()
+    assert len(longer.rates) == 2
 
 
 def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
@@ -261,8 +306,8 @@ def test_a_checkpoint_of_another_shape_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     found, _ = checkpoint.latest(folder)
     assert found is not None
-    del found.tensors["extra/average"]
-    checkpoint.save(folder, found)
+    rest = {name: tensor for name, tensor in found.tensors.items() if name != "extra/average"}
+    checkpoint.save(folder, checkpoint.State(found.step, rest, found.scalars))
     with pytest.raises(ValueError, match="extra/average is missing"):
         trainer(Line(), tmp_path).run()
 
@@ -286,16 +331,17 @@ def test_a_signal_in_the_last_step_is_not_lost(tmp_path: Path) -> None:
     assert [entry["step"] for entry in log(tmp_path)] == list(range(1, 11))
 
 
-def test_a_signal_during_the_last_checkpoint_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = checkpoint.save
+def test_a_signal_during_the_last_checkpoint_is_not_lost(tmp_path: Path) -> None:
+    made = trainer(Line(), tmp_path)
+    save = made.checkpointer.save
 
-    def interrupted_save(*args: Any) -> Path:
+    def interrupted_save(state: checkpoint.State) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        return save(*args)
+        save(state)
 
-    monkeypatch.setattr(checkpoint, "save", interrupted_save)
+    made.checkpointer.save = interrupted_save  # type: ignore[method-assign]
     with pytest.raises(Interrupted, match="stopped by SIGINT after step 10"):
-        trainer(Line(), tmp_path).run()
+        made.run()
     assert checkpoint.steps(tmp_path / "checkpoints") == [10]
 
 
@@ -337,17 +383,57 @@ def test_validation_is_logged_when_asked_for(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-class NoWindow:
-    def add(self, seconds: float, waited: float) -> None: ...
+def test_device_hours_go_on_where_they_were(tmp_path: Path) -> None:
+    trainer(Line(), tmp_path, steps=2).run()
+    path = tmp_path / "log.jsonl"
+    first = log(tmp_path)
+    assert 0 <= first[0]["device_hours"] <= first[1]["device_hours"] < 1
+    path.write_text("".join(json.dumps(entry | {"device_hours": 7.0 + i}) + "\n" for i, entry in enumerate(first)))
+    trainer(Line(), tmp_path, steps=4).run()
+    assert [int(entry["device_hours"]) for entry in log(tmp_path)] == [7, 8, 8, 8]
 
 
-def kill_if(now: bool, number: int) -> float:
-    if now:
-        os.kill(os.getpid(), number)
-    return 1.0
+def test_a_decoder_is_told_its_perplexity(tmp_path: Path) -> None:
+    class Words(Line):
+        unit = "tokens"
+
+        def pictures(self) -> float:
+            return 2.0
+
+    trainer(Words(), tmp_path, steps=3).run()
+    for entry in log(tmp_path):
+        assert entry["perplexity"] == pytest.approx(math.exp(entry["loss"]))
+        assert entry["images_per_s"] == pytest.approx(entry["tokens_per_s"] / 4, rel=0.01)
+    assert entry["val_perplexity"] == pytest.approx(math.exp(entry["val_loss"]))
 
 
-def stop_if(now: bool) -> float:
-    if now:
-        raise KeyboardInterrupt
-    return 1.0
+@pytest.mark.parametrize(
+    ("settings", "ranks", "said"),
+    [
+        ({"batch_size": 5}, 2, "a global batch of 5 does not split over 2 ranks: set batch_size to 4 or 6"),
+        ({"batch_size": 3}, 8, "a global batch of 3 does not split over 8 ranks: set batch_size to 8"),
+        (
+            {"batch_size": 8, "micro_batch_size": 3}, 1,
+            "a global batch of 8 does not split into micro batches of 3: set batch_size to 6 or 9, or "
+            "micro_batch_size to 2",
+        ),
+        (
+            {"batch_size": 24, "micro_batch_size": 16}, 2,
+            "a global batch of 24 does not split over 2 ranks into micro batches of 16: set batch_size to 32, or "
+            "micro_batch_size to 12",
+        ),
+        ({"batch_size": 24, "micro_batch_size": 6}, 2, None),
+        ({"batch_size": 7}, 1, None),
+    ],
+)  # fmt: skip
+def test_a_batch_splits_or_is_refused_in_one_line(settings: dict[str, int], ranks: int, said: str | None) -> None:
+    if said is None:
+        check_split(TrainConfig(**settings), ranks)
+        return
+    with pytest.raises(ValueError, match="^" + re.escape(said) + "$"):
+        check_split(TrainConfig(**settings), ranks)
+
+
+def test_the_trainer_checks_the_split(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="into micro batches of 7"):
+        trainer(Line(), tmp_path, batch_size=8, micro_batch_size=7)

@@ -28,7 +28,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return found.tensors
 
 
-@pytest.mark.parametrize(("what", "micro"), [("language", None), ("language", 1), ("tokenizer", 3), ("gan", 3)])
+@pytest.mark.parametrize(("what", "micro"), [("language", None), ("language", 1), ("tokenizer", 2), ("gan", 2)])
 def test_two_ranks_equal_one(what: str, micro: int | None, server: Any, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert server.run(what, one, **SETTINGS) == 0
@@ -65,10 +65,3 @@ def test_a_signal_to_one_rank_stops_both(server: Any, tmp_path: Path) -> None:
     assert codes == [3, 3]
     assert checkpoint.steps(tmp_path / "checkpoints") == [len(log(tmp_path))]
     assert len(log(tmp_path)) < 300
-
-
-def test_a_batch_that_does_not_split_is_one_line(server: Any, tmp_path: Path) -> None:
-    assert server.run("language", tmp_path, ranks=2, batch_size=5) == 2
-    said, output = "a global batch of 5 does not split over 2 ranks", (tmp_path / "output.txt").read_text()
-    assert output.count(said) == 2
-    assert not output.replace(said, "").strip()  # the two ranks' lines may mix, with nothing else

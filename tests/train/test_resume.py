@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     """What a finished run leaves: checksums of every kept checkpoint, and its log without times."""
     names = sorted(str(p.relative_to(folder)) for p in (folder / "checkpoints").rglob("*") if p.is_file())
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    timed = ("seconds", "data_wait", "memory_gb", "tokens_per_s", "images_per_s")
+    timed = ("seconds", "data_wait", "memory_gb", "device_hours", "tokens_per_s", "images_per_s")
     log = [{k: v for k, v in line.items() if k not in timed} for line in lines]
     return {"files": {name: sha256(folder / name) for name in names}, "log": log}
 
@@ -57,6 +58,38 @@ def test_killed_at_random_moments(what: str, server: Any, unbroken: dict[str, An
     assert outcome(folder) == unbroken[what]
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_while_a_checkpoint_is_written(ranks: int, server: Any, tmp_path: Path) -> None:
+    """At random moments of slow writes, of which steps go on; some rank first, then all."""
+    settings = EVERY | {"ranks": ranks, "steps": 16}
+    assert server.run("language", tmp_path / "unbroken", **settings) == 0
+    moments, folder, left = random.Random(ranks), tmp_path / "run", 0
+    for n in (1, 2, 2, 1, 3):
+        when = partial(wait_for_writes, folder / "checkpoints", n, moments.uniform(0, 0.12))
+        codes = server.kill("language", folder, moments.randrange(ranks), when, slow=0.1, **settings)
+        assert set(codes) <= {-signal.SIGKILL, 0, 1}  # 1: a rank found the other gone before it was killed itself
+        left += bool(partials(folder / "checkpoints"))
+    assert left >= 2
+    assert server.run("language", folder, **settings) == 0, (folder / "output.txt").read_text()
+    assert outcome(folder) == outcome(tmp_path / "unbroken")
+    assert not list((folder / "checkpoints").glob(".*"))
+
+
+def test_one_ranks_full_disk_stops_both(server: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert server.run("language", folder, ranks=2, full=6, **EVERY) == 2
+    said = sorted((folder / "output.txt").read_text().splitlines())
+    start = f"{folder}/checkpoints/step-6: cannot write the checkpoint "
+    assert said == [
+        f"{start}(No space left on device); earlier ones are kept",
+        f"{start}(another rank could not); earlier ones are kept",
+    ]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-2", "step-4"]
+    assert server.run("language", folder, ranks=2, **EVERY) == 0
+    assert server.run("language", tmp_path / "unbroken", ranks=2, **EVERY) == 0
+    assert outcome(folder) == outcome(tmp_path / "unbroken")
+
+
 def test_killed_at_every_change_to_a_file(server: Any, tmp_path: Path) -> None:
     """Each run is killed one change later than the one before: inside the log, a checkpoint, its pruning."""
     often = {"steps": 30, "log_every": 1, "checkpoint_every": 1}
@@ -65,7 +98,7 @@ def test_killed_at_every_change_to_a_file(server: Any, tmp_path: Path) -> None:
     codes = [server.run("language", folder, die=event, **often) for event in range(40)]
     killed = [line.removeprefix("killed at ") for line in (folder / "output.txt").read_text().splitlines()]
     assert codes.count(-signal.SIGKILL) == len(killed)
-    assert set(killed) == {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+    assert set(killed) >= {"open", "os.mkdir", "os.rename", "os.remove"}  # which ones depends on the thread that writes
     assert server.run("language", folder, **often) == 0
     assert outcome(folder) == outcome(tmp_path / "unbroken")
     assert not [p.name for p in folder.rglob("*") if p.name.startswith(".")]
@@ -105,7 +138,7 @@ def test_a_signal_saves_and_stops(what: str, number: signal.Signals, server: Any
     assert server.run(what, folder, **settings) == 0
     again, whole = outcome(folder), outcome(tmp_path / "unbroken")
     assert again["log"] == whole["log"]
-    last = "checkpoints/step-60/tensors.safetensors"
+    last = "checkpoints/step-60/rank-0.safetensors"
     assert again["files"][last] == whole["files"][last]
 
 
@@ -160,8 +193,27 @@ def wait_for_lines(log: Path, n: int, pause: float = 0) -> None:
     time.sleep(pause)
 
 
+def wait_for_writes(folder: Path, n: int, pause: float) -> None:
+    """Until the n-th checkpoint from now on is being written."""
+    deadline, first = time.monotonic() + 60, partials(folder)
+    seen: set[tuple[str, int]] = set()
+    while time.monotonic() < deadline and len(seen) < n and checkpoint.steps(folder)[-1:] != [16]:
+        seen |= partials(folder) - first
+        time.sleep(0.001)
+    time.sleep(pause)
+
+
+def partials(folder: Path) -> set[tuple[str, int]]:
+    """Checkpoints that are being written, or were when their run was killed."""
+    found = set()
+    for path in folder.glob(".step-*.partial"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_ino))
+    return found
+
+
 def harm(folder: Path, damage: str) -> None:
-    tensors = folder / "tensors.safetensors"
+    tensors = folder / "rank-0.safetensors"
     raw = bytearray(tensors.read_bytes())
     if damage == "missing":
         tensors.unlink()

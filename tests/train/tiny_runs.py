@@ -16,30 +16,37 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lvmlite import distributed
 from lvmlite.data.sentences import SingleConfig, VideoConfig
 from lvmlite.data.store import ShardWriter, Store, StoreInfo, write_json
 from lvmlite.data.stream import PixelStream, Stream, StreamConfig
+from lvmlite.devices import Precision
 from lvmlite.model.architecture import ModelConfig
+from lvmlite.model.lora import Adapted, LoRAConfig
 from lvmlite.model.transformer import Transformer
 from lvmlite.tokenizers.quantizers.nearest import NearestCodeConfig
 from lvmlite.tokenizers.vqgan import VQGAN, VQGANConfig
 from lvmlite.train import checkpoint
 from lvmlite.train.adversary import AdversarialConfig
 from lvmlite.train.discriminators import PatchGANConfig
-from lvmlite.train.language import LanguageLearner
-from lvmlite.train.loop import Interrupted, TrainConfig, Trainer
+from lvmlite.train.guard import clip_gradients
+from lvmlite.train.language import LanguageLearner, LanguageTrainConfig
+from lvmlite.train.loop import Trainer
 from lvmlite.train.losses import ReconstructionConfig
 from lvmlite.train.optim import OptimConfig
+from lvmlite.train.parallel import ParallelConfig, place
+from lvmlite.train.signals import Interrupted
 from lvmlite.train.tokenizer import TokenizerLearner, TokenizerTrainConfig
 
 CODES, SIDE, PIXELS = 32, 2, 16  # codes, their grid's side, pixels along a side
@@ -74,14 +81,41 @@ def write_stores(folder: Path) -> None:
         write_json(folder / content / "store.json", asdict(info))
 
 
-def language(data: Path, batch_size: int = 4, **settings: Any) -> tuple[LanguageLearner, TrainConfig]:
-    """A decoder of two layers on photos, four in a context, and clips."""
-    config = TrainConfig(batch_size=batch_size, optim=OPTIM, precision="fp32", **settings)
+class Whole(dict[str, Tensor]):
+    """Tensors by name, of which parts are read; see `lvmlite.model.files.Tensors`."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self[name].shape)
+
+    def read(self, name: str, offset: Sequence[int], size: Sequence[int]) -> Tensor:
+        return self[name][tuple(slice(a, a + n) for a, n in zip(offset, size))]
+
+
+def language(
+    data: Path,
+    batch_size: int = 4,
+    precision: Precision = "fp32",
+    parallel: dict[str, Any] | None = None,
+    heads: tuple[int, int] = (2, 2),
+    lora: bool = False,
+    **settings: Any,
+) -> tuple[LanguageLearner, LanguageTrainConfig]:
+    """A decoder of two layers on photos, four in a context, and clips. heads: of queries, of keys and values."""
+    config = LanguageTrainConfig(
+        batch_size=batch_size, optim=OPTIM, precision=precision, parallel=ParallelConfig(**parallel or {}), **settings
+    )
     mix = StreamConfig([SingleConfig(sources=["photos"]), VideoConfig(pictures=4, strides=[1])], pictures=4)
     store = Store.open(data / "tokens")
     train, val = (Stream([store], split, mix, 1, batch_size) for split in ("train", "val"))
-    arch = ModelConfig(dim=16, hidden_dim=32, n_heads=2, n_layers=2, max_seq_len=16).resolve(CODES)
-    return LanguageLearner(Transformer(arch).init_weights(0), train, config, {"val": val}, 2), config
+    shape = ModelConfig(dim=16, hidden_dim=32, n_heads=heads[0], n_kv_heads=heads[1], n_layers=2, max_seq_len=16)
+    arch, adapters = shape.resolve(CODES), None
+    weights: int | Adapted = 0
+    if lora:
+        adapters = LoRAConfig(rank=2, targets=["q_proj", "v_proj", "down_proj"])
+        weights = Adapted(Whole(Transformer(arch).init_weights(0).state_dict()), adapters, 0)
+    bf16 = precision == "bf16"
+    model = place(arch, config.parallel, torch.device("cpu"), weights, bf16, adapters)
+    return LanguageLearner(model, train, config, {"val": val}, 2, bf16), config
 
 
 def tokenizer(
@@ -134,13 +168,40 @@ def gan(data: Path, batch_size: int = 8, **settings: Any) -> tuple[TokenizerLear
     return TokenizerLearner(tokenizer, train, config, 1, val, perceptual=distance), config
 
 
+def clipped() -> None:
+    """Check that gradients on any mesh are clipped as plain ones are."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    torch.manual_seed(0)
+    line, grid = init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (2, 1))
+    plan: list[Any] = [
+        None, (line, [Shard(0)]), (line, [Replicate()]), (grid, [Shard(0), Shard(1)]), (line, [Shard(0)]),
+    ]  # fmt: skip
+    mine, plain = [], []
+    for rows, where in zip((3, 5, 2, 7, 1), plan):  # of one row, one rank has nothing
+        gradient = torch.randn(rows, 4)
+        for found, placed in ((plain, gradient), (mine, distribute_tensor(gradient, *where) if where else gradient)):
+            found.append(nn.Parameter(torch.zeros_like(placed)))
+            found[-1].grad = placed.clone()
+    norm, expected = clip_gradients(mine, 0.5), nn.utils.clip_grad_norm_(plain, 0.5)
+    assert type(norm) is torch.Tensor
+    assert torch.allclose(norm, expected), (norm, expected)
+    for p, q, where in zip(mine, plain, plan):
+        whole: Any = p.grad.full_tensor() if where else p.grad  # type: ignore[union-attr]
+        assert torch.allclose(whole, q.grad), (whole, q.grad)
+
+
 LEARNERS: dict[str, Any] = {"language": language, "tokenizer": tokenizer, "gan": gan}
 
 
 def train(what: str, data: str, folder: str, **settings: Any) -> None:
     """Train, or go on training, until the last step."""
-    learner, config = LEARNERS[what](Path(data), **settings)
     device = distributed.start(torch.device("cpu"))
+    if what == "clipped":
+        clipped()
+        return
+    learner, config = LEARNERS[what](Path(data), **settings)
     Trainer(learner, config, Path(folder), device, title=what, fingerprint=what, quiet=True).run()
     distributed.stop()
 
@@ -166,19 +227,43 @@ def die_at(event: int, folder: str) -> None:
 
 def die_in_tensors() -> None:
     """Have this process killed when half of a checkpoint's tensors are written."""
+    write_slowly(0, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def write_slowly(seconds: float, halfway: Callable[[], None] = lambda: None) -> None:
+    """Have a checkpoint's tensors lie there half written for a while."""
     save_file = checkpoint.save_file
 
-    def save_half(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
         save_file(tensors, path)
         os.truncate(path, path.stat().st_size // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(seconds)
+        halfway()
+        save_file(tensors, path)
 
-    checkpoint.save_file = save_half
+    checkpoint.save_file = save
 
 
-def run(die: int | str | None = None, **settings: Any) -> int:
-    """Train in this process; gives its exit code."""
+def fill_disk(step: int) -> None:
+    """Have the last rank find the disk full when it writes the checkpoint of a step."""
+    write_pieces = checkpoint.write_pieces
+
+    def write(folder: Path, rank: int, *args: Any) -> None:
+        if folder.name == f".step-{step}.partial" and rank == distributed.world_size() - 1:
+            raise OSError("No space left on device")
+        write_pieces(folder, rank, *args)
+
+    checkpoint.write_pieces = write
+
+
+def run(die: int | str | None = None, slow: float = 0, full: int = 0, **settings: Any) -> int:
+    """Train in this process; gives its exit code. slow: seconds that half a checkpoint lies there; full: the step whose
+    checkpoint does not fit the disk."""
     try:
+        if slow:
+            write_slowly(slow)
+        if full:
+            fill_disk(full)
         if isinstance(die, int):
             die_at(die, settings["folder"])
         elif die == "tensors":
@@ -220,7 +305,8 @@ def fork(settings: dict[str, Any], ranks: int, rank: int, port: int) -> int:
 def serve() -> None:
     """For each line with settings: answer with process ids; after one more line, with exit codes."""
     import torch._dynamo
-    import torch.distributed.tensor  # noqa: F401 - PyTorch loads both in the first step, which takes longer than a run
+    import torch.distributed.fsdp
+    import torch.distributed.tensor.parallel  # noqa: F401 - PyTorch loads these when they are used, longer than a run
 
     while line := sys.stdin.readline():
         settings = json.loads(line)
