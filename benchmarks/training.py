@@ -10,7 +10,8 @@ backward, gradient clip at 1.0, fused AdamW, on the same weights, tokens and pre
 - transformers, freed memory kept: the same with lvmlite's setting of the C library's allocator (CPU only), to tell
   what that setting alone is worth
 Reported: medians over the rounds after two that warm up, tokens/s, ratios; on a GPU also MFU against the bf16 peak
-and against the largest matrix product measured here, and a profile of one of our steps.
+and against the largest matrix product measured here; a profile of one of our steps; and the share of a nano step that
+it waits for a batch drawn from a real store.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from stream import make_store
 from torch import Tensor
 
 import lvmlite
-from lvmlite.data.stream import Batch
+from lvmlite.data.sentences import PairsConfig, SingleConfig, VideoConfig
+from lvmlite.data.stream import Batch, Stream, StreamConfig
 from lvmlite.devices import describe_machine, keep_freed_memory, pick_device, use_bf16
 from lvmlite.model.architecture import Architecture, ModelConfig
 from lvmlite.model.files import load_weights, save_weights
@@ -215,6 +218,28 @@ def profile(weights: Path, batch: int, context: int, args: argparse.Namespace) -
     return [f"{getattr(event, key) / 1e3:9.1f} ms  {event.count:5} x  {event.key[:80]}" for event in events]
 
 
+def data_wait(args: argparse.Namespace, steps: int = 8) -> dict[str, float]:
+    """The share of a nano step that it waits for its batch, drawn from a real store of 0.2 GB."""
+    device = pick_device(args.device)
+    config = OptimConfig(lr=1e-4, min_lr=1e-4, warmup_steps=0)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder), 0.2)
+        mixes = {(16, 1): [SingleConfig()], (1, 16): [VideoConfig(strides=[10]), PairsConfig(pairs=8)]}
+        for (batch, pictures), sentences in mixes.items():
+            stream = Stream([store], "train", StreamConfig(sentences, pictures), 0, batch)
+            model = Transformer(ModelConfig("nano").resolve(CODES)).init_weights(0).to(device)
+            train = LanguageTrainConfig(steps=10**6, batch_size=batch, optim=config)
+            bf16 = use_bf16(device, args.precision)
+            trainer = Trainer(LanguageLearner(model, stream, train, bf16=bf16), train, Path(folder), device, quiet=True)
+            trainer.one_step(Window(1))
+            window = Window(1)
+            for _ in range(steps):
+                trainer.one_step(window)
+            found[f"{batch} x {stream.context}"] = window.read("steps")["data_wait"]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=["nano", "100m"])
@@ -248,12 +273,13 @@ def main() -> None:
     }
     if args.ceiling:
         result["bf16 matrix product, TFLOP/s"] = round(args.ceiling / 1e12, 1)
+    result["data wait, share of a nano step"] = data_wait(args)
     for preset in args.presets:
         arch = ModelConfig(preset, n_layers=args.layers).resolve(CODES)
         shown = preset if args.layers is None else f"{preset}, {args.layers} layers"
         result[shown] = {}
         with tempfile.TemporaryDirectory() as folder:
-            save_weights(folder, Transformer(arch).init_weights(0), torch.float32)
+            save_weights(folder, arch, Transformer(arch).init_weights(0).state_dict(), torch.float32)
             for batch, context in (map(int, shape.split("x")) for shape in args.shapes):
                 found = compare(arch, Path(folder), batch, context, args)
                 found["profile of a step, lvmlite"] = profile(Path(folder), batch, context, args)

@@ -76,11 +76,13 @@ def default_mix(store: Store, split: str) -> StreamConfig:
     return StreamConfig(found, pictures=8)
 
 
-def preview(stream: Stream, n: int, tokenizer: Tokenizer, scale: int | None = None) -> np.ndarray:
+def preview(
+    stream: Stream, n: int, tokenizer: Tokenizer, scale: int | None = None, batch: int | None = None
+) -> np.ndarray:
     """A contact sheet of sentences drawn from a mix, decoded back: uint8 RGB. A row is a sentence, a label its type.
 
     Args:
-        n: sentences, of all the types in turn, each type's first.
+        n: sentences, of all the types in turn, each type's first; or with `batch` the first n of that batch.
         tokenizer: of the store.
         scale: each pixel becomes scale x scale; None: until a picture is wide enough for its label.
 
@@ -89,7 +91,7 @@ def preview(stream: Stream, n: int, tokenizer: Tokenizer, scale: int | None = No
     """
     rows: list[list[np.ndarray | None]] = []
     names, cells = [], list[list[str]]()
-    drawn = _first_of_each(stream, n)
+    drawn = _first_of_each(stream, n) if batch is None else _first_of_batch(stream, n, batch)
     for t, columns, codes in drawn:
         rows.append(list(decode_tokens(tokenizer, codes)))
         names.append(stream.types[t].name.replace("/", "/ "))  # may be broken there
@@ -98,9 +100,23 @@ def preview(stream: Stream, n: int, tokenizer: Tokenizer, scale: int | None = No
     return grid(rows, scale=scale, row_labels=names, cell_labels=cells)
 
 
-def _first_of_each(stream: Stream, n: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """(type, columns (pictures,), codes (pictures, S)) of n sentences: the types in turn, in the order of use."""
-    found: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {t: [] for t in range(len(stream.types))}
+Drawn = list[tuple[int, np.ndarray, np.ndarray]]  # type, columns (pictures,), codes (pictures, S) of each sentence
+
+
+def _first_of_batch(stream: Stream, n: int, index: int) -> Drawn:
+    """The first n sentences of a batch, in the order of its slots."""
+    found = []
+    for group in stream.sentences(index)[1]:
+        codes = stream.columns.gather(group.columns, group.rows)
+        check_codes(codes, stream.bos, f"batch {index}")
+        slots = np.repeat(group.mine, len(codes) // len(group.mine))
+        found += [(slot, group.type, c, some) for slot, c, some in zip(slots, group.columns, codes, strict=True)]
+    return [(t, columns, codes) for _, t, columns, codes in sorted(found, key=lambda entry: entry[0])[:n]]
+
+
+def _first_of_each(stream: Stream, n: int) -> Drawn:
+    """n sentences: the types in turn, in the order of use."""
+    found: dict[int, Drawn] = {t: [] for t in range(len(stream.types))}
     each = -(-n // len(found))
     for index in range(1 + each * CYCLE // stream.batch_size):
         for group in stream.sentences(index)[1]:

@@ -18,7 +18,8 @@ from lvmlite.data.parts import write_rejects
 from lvmlite.data.sentences import PairsConfig, SingleConfig, VideoConfig
 from lvmlite.data.store import Store
 from lvmlite.data.stream import Stream, StreamConfig
-from lvmlite.stores import default_mix, describe, describe_mix, preview
+from lvmlite.stores import _first_of_batch, default_mix, describe, describe_mix, preview
+from lvmlite.tokenizers.base import decode_tokens
 
 SHARDS = [
     ("a", "train", [1] * 9, {"image": 1, "seg": 2}),
@@ -149,6 +150,18 @@ def test_a_preview_shows_the_cells_of_the_stream(made: Made, scale: int | None, 
     assert numbers.tolist() == expected[0][:3] + expected[1][:2] + expected[2][:2]
 
 
+@pytest.mark.parametrize("index", [0, 7])
+def test_a_batch_is_drawn_again_slot_by_slot(made: Made, index: int) -> None:
+    """What a log's `bad_batch` names: the codes of the batch itself, in its order."""
+    drawn = stream(made)
+    n = 5
+    numbers = cells_of(preview(drawn, n, ToyTokenizer(), 4, index), n, 4, 4)
+    codes = drawn.codes(index)[:n].reshape(n * 4, drawn.tokens_per_picture)
+    pictures = decode_tokens(ToyTokenizer(), codes)
+    assert numbers.tolist() == number_of(pictures[:, SIZE // 2, SIZE // 2]).reshape(n, 4).tolist()
+    assert len({t for t, *_ in _first_of_batch(drawn, n, index)}) > 1  # types are mixed within a batch
+
+
 def test_the_command_previews_by_the_recipe_beside_the_store(made: Made, tmp_path: Path, run: Run) -> None:
     (tmp_path / "run" / "recipe.yaml").write_text(RECIPE)
     out = tmp_path / "new" / "sheet.png"
@@ -164,6 +177,18 @@ def test_the_command_previews_by_the_recipe_beside_the_store(made: Made, tmp_pat
     assert run(*words, "--stage", "one", "--split", "val")[0] == 0
     single = cells_of(np.asarray(Image.open(out)), 6, 1, 5)
     assert set(single.ravel()) <= made.numbers(shard="a.2", kind="image")
+
+
+def test_the_command_shows_a_batch_as_it_was_trained(made: Made, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "run" / "recipe.yaml").write_text(RECIPE + "seed: 3\n")
+    out = tmp_path / "sheet.png"
+    words = ["preview", made.store.path, "--tokenizer", "0", "-o", out, "-n", "5", "--scale", "4"]
+    assert run(*words, "--batch", "2", "--stage", "two") == (0, f"{out}\n", "")
+    trained = Stream([made.store], "train", MIX, 3, 5)
+    shown = np.asarray(Image.open(out))
+    assert np.array_equal(shown, preview(trained, 5, ToyTokenizer(), 4, 2))
+    code, _, said = run(*words, "--batch", "-1")
+    assert (code, said.count("\n")) == (2, 1)
 
 
 def test_previews_that_cannot_be_are_one_line(made: Made, tmp_path: Path, run: Run) -> None:

@@ -38,6 +38,9 @@ def add_store_commands(stores: Any) -> None:
     takes_mix(preview)
     preview.add_argument("-n", type=int, default=12, help="how many sentences, of all types in turn (default: 12)")
     preview.add_argument("-o", "--output", metavar="FILE", default="preview.png", help="a .png (default: preview.png)")
+    preview.add_argument(
+        "--batch", type=int, metavar="I", help="the first of batch I of the recipe's stage, as it was trained on"
+    )
     preview.add_argument("--split", metavar="NAME", default="train", help="train (default), val or test")
     preview.add_argument("--seed", type=int, default=0, help="another number draws other sentences (default: 0)")
     preview.add_argument("--tokenizer", metavar="DIR", help="the tokenizer of the store (default: that of its run)")
@@ -121,11 +124,17 @@ def preview_store(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(folder)
     if store.info.code_fingerprint != "imported":
         store.check_tokenizer(tokenizer.code_fingerprint)
-    if config is not None and config.stages:
+    if args.batch is not None:
+        if config is None or not config.stages or args.batch < 0:
+            raise ValueError(
+                "--batch is a number from 0, of a stage: name its recipe with --recipe if no run is beside"
+            )
+        stream = trained_stream(store, config, args.stage)
+    elif config is not None and config.stages:
         stream = stream_of(store, config, args.stage, args.split, args.seed)
     else:
         stream = Stream([store], args.split, default_mix(store, args.split), args.seed, 64)
-    sheet = encode_png(preview(stream, args.n, tokenizer, args.scale))
+    sheet = encode_png(preview(stream, args.n, tokenizer, args.scale, args.batch))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(sheet)
     print(path)
@@ -218,6 +227,17 @@ def stage_of(config: Recipe, name: str | None) -> Any:
         if stage.name == name:
             return stage
     raise ValueError(f"no stage '{name}' in the recipe; there is {', '.join(stage.name for stage in config.stages)}")
+
+
+def trained_stream(store: Store, config: Recipe, stage: str | None) -> Stream:
+    """The stream that a stage is trained on: every store of the recipe, its seed, its batches."""
+    from lvmlite.data.store import Store
+    from lvmlite.data.stream import Stream
+
+    chosen = stage_of(config, stage)
+    others = [Store.open(path) for path in config.data.stores]
+    stores = [store, *others] if config.data.sources else others
+    return Stream(stores, "train", chosen.data, config.seed, chosen.train.batch_size)
 
 
 def stream_of(store: Store, config: Recipe, stage: str | None, split: str, seed: int) -> Stream:
