@@ -61,6 +61,13 @@ class Drawn:
     def __init__(self, batch_size: int, context: int):
         self.batch_size, self.context, self.n_pictures = batch_size, context, batch_size * context // 256
 
+    @property
+    def lengths(self) -> dict[int, float]:
+        return {self.context: self.batch_size}
+
+    def n_targets(self, index: int) -> int:
+        return self.batch_size * self.context
+
     def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
         codes = np.random.default_rng(index).integers(0, CODES, (self.batch_size, self.context + 1))
         document = np.zeros((self.batch_size, self.context), np.int32)

@@ -6,6 +6,7 @@ estimate never changes what is computed.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -103,7 +104,9 @@ def estimate(work: Work, todo: set[str]) -> list[Estimate]:
             each = language_step(work, stage, context, codebook_size)
             total = stage.train.steps * stage.train.batch_size * context
             what = f"{stage.train.steps:,} steps of {stage.train.batch_size} x {context} = {total:,} tokens"
-            add(f"stage {stage.name}", what, stage.train.steps * each)
+            arch, kept = work.stages.architecture(codebook_size), stage.train.keep_checkpoints
+            left = (4.0 if stage.lora else 12.0) * arch.n_parameters * kept  # weights and two moments in float32
+            add(f"stage {stage.name}", what, stage.train.steps * each, left)
     return found
 
 
@@ -174,6 +177,13 @@ class BlankSentences:
     def __init__(self, batch_size: int, context: int):
         self.batch_size, self.context = batch_size, context
 
+    @property
+    def lengths(self) -> dict[int, float]:
+        return {self.context: self.batch_size}
+
+    def n_targets(self, i: int) -> int:
+        return self.batch_size * self.context
+
     def batch(self, i: int, rank: int = 0, world_size: int = 1) -> Batch:
         zeros = np.zeros((self.batch_size // world_size, self.context), np.int64)
         return Batch(zeros, zeros, zeros.astype(np.int32), zeros[:, 0].astype(np.int32), packed=False)
@@ -204,6 +214,7 @@ def language_step(work: Work, stage: StageConfig, context: int, codebook_size: i
     if stage.lora is not None:
         weights = Adapted(weights, stage.lora, seed=0)
     blank: Any = BlankSentences(train.batch_size, context)
+    gc.collect()  # what was tried before may be held by a cycle
     model = place(arch, train.parallel, work.device, weights, bf16, stage.lora)
     return last_step(LanguageLearner(model, blank, train, bf16=bf16), train, work)
 

@@ -31,6 +31,7 @@ from lvmlite.train.losses import open_perceptual
 # of training, what does not change what is learned: what is written on the way, and where and how it is computed
 WRITING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every", "validation_pictures", "track")
 COMPUTING = ("micro_batch_size", "parallel", "activations")
+RESCUE = ("guard",)  # which steps are skipped: to be changed where a run would end at the same batch again
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Pipeline:
             steps.append(Step(name, keys[-1], settings, do, [self.out / folder for folder in folders], **how))
 
         def train(name: str, own: dict[str, Any], do: Callable[[], str], folder: str) -> None:
-            own = {**own, "train": without(own["train"], *WRITING, *COMPUTING)}
+            own = {**own, "train": without(own["train"], *WRITING, *COMPUTING, *RESCUE)}
             add(name, own, do, folder, trained=True, together=True)
             endless = {**steps[-1].settings, name: {**own, "train": without(own["train"], "steps")}}
             steps[-1].fingerprint = recipe.config_hash(endless)

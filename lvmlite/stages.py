@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lvmlite.schema import Recipe, StageConfig
 
 SHAPE = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads")  # what weights decide
+FREE = ("rope_theta", "rope_factor", "norm_eps")  # what no weight shows
 MODEL = "module/model."  # before the name of a weight in a checkpoint
 
 
@@ -86,7 +87,8 @@ class Stages:
                     f"stage '{stage.name}': init_from is the model that this run would replace; choose another out"
                 )
             if vocabulary is not None and stage.init_from is not None:
-                check_start(self.opened(stage.init_from), arch, vocabulary)
+                first = stage is self.config.stages[0]
+                check_start(self.opened(stage.init_from), arch, vocabulary, first)
         if vocabulary is not None:
             self.config.check_contexts(vocabulary.tokens_per_picture, arch.max_seq_len)
 
@@ -104,6 +106,13 @@ class Stages:
         if found is None or found.step < stage.train.steps:
             raise ValueError(f"{folder}: its last checkpoint is gone; delete {Path(self.config.out) / 'steps'}")
         return found.tensors
+
+    def resumed(self, stage: StageConfig, fingerprint: str) -> Pieces | None:
+        """A stage's own weights, if it was begun by this recipe: then what it started from is not asked for."""
+        folder = self.folder(stage) / "checkpoints"
+        found, _ = checkpoint.latest(folder) if checkpoint.steps(folder) else (None, [])
+        mine = found is not None and found.scalars.get("fingerprint") == fingerprint
+        return found.tensors.under(MODEL) if found is not None and mine else None
 
     def trained(self, stage: StageConfig) -> Pieces | Merged:
         """The decoder's weights after a stage, by Hugging Face's names, adapters merged into them."""
@@ -154,7 +163,7 @@ def architecture(config: ModelConfig, codebook_size: int, start: Weights | None 
     return replace(found, max_seq_len=length, rope_theta=theta, rope_factor=factor)
 
 
-def check_shape(folder: Weights, wanted: dict[str, int], whose: str) -> None:
+def check_shape(folder: Weights, wanted: dict[str, float], whose: str) -> None:
     """Raises ValueError, one line, if the weights of a folder are of another shape."""
     for name, value in wanted.items():
         if (found := getattr(folder.arch, name)) != value:
@@ -164,15 +173,20 @@ def check_shape(folder: Weights, wanted: dict[str, int], whose: str) -> None:
             )
 
 
-def check_start(folder: Weights, arch: Architecture, vocabulary: Vocabulary) -> None:
-    """Raises ValueError, one line, if a stage of this decoder over these codes cannot start from a folder's weights."""
+def check_start(folder: Weights, arch: Architecture, vocabulary: Vocabulary, first: bool = True) -> None:
+    """Raises ValueError, one line, if a stage of this decoder over these codes cannot start from a folder's weights.
+
+    Args:
+        first: of the stages, whose folder `arch` was made from: what `model` stretched may differ from it.
+    """
     codes = vocabulary.codebook_size
     if folder.arch.codebook_size != codes:
         raise ValueError(
             f"{folder.folder}: a model of {folder.arch.codebook_size} codes, the tokenizer of this recipe has {codes}; "
             "name the tokenizer that it was trained with"
         )
-    check_shape(folder, {name: getattr(arch, name) for name in (*SHAPE, "vocab_size")}, "this recipe")
+    fixed = (*SHAPE, "vocab_size") if first else (*SHAPE, "vocab_size", *FREE)
+    check_shape(folder, {name: getattr(arch, name) for name in fixed}, "this recipe")
     if (folder.folder / INFO).exists():
         theirs, ours = read_json(folder.folder / INFO).get("code_fingerprint"), vocabulary.code_fingerprint
         if theirs is not None and theirs != ours:

@@ -6,6 +6,7 @@ In: a `Recipe` and the run folder with what earlier steps left. Out: the folders
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,10 +20,11 @@ import torch
 
 from lvmlite import __version__, distributed, recipe
 from lvmlite.data.build import IMAGE, build_pixels, build_tokens, encode_sources, read_rejects, stable_rng
+from lvmlite.data.mix import readable
 from lvmlite.data.sources import build_source
 from lvmlite.data.sources.base import Source
 from lvmlite.data.store import Store
-from lvmlite.data.stream import PixelStream, Stream, check_stores, readable
+from lvmlite.data.stream import PixelStream, Stream, check_stores
 from lvmlite.devices import peak_memory_gb, use_bf16
 from lvmlite.evaluate.bench import Bench, TokenizerBench
 from lvmlite.evaluate.protocols import protocol_configs
@@ -224,10 +226,13 @@ class Work:
 
     def train_stage(self, stage: StageConfig, before: StageConfig | None) -> str:
         stores, seed, bf16 = self.token_stores(), self.config.seed, use_bf16(self.device, stage.train.precision)
-        arch, start = self.stages.architecture(stores[0].info.codebook_size or 0), self.stages.start(stage, before)
+        arch, folder = self.stages.architecture(stores[0].info.codebook_size or 0), self.stages.folder(stage)
+        own = self.stages.resumed(stage, self.keys[folder])
+        start = own or self.stages.start(stage, before)
         batch = stage.train.batch_size
         held = readable(stage.data.sentences, stores, "val")
         validation = {"val": Stream(stores, "val", replace(stage.data, sentences=held), seed, batch)} if held else {}
+        gc.collect()  # a model of the stage before may be held by a cycle
         learner = LanguageLearner(
             place(arch, stage.train.parallel, self.device, start, bf16, stage.lora),
             Stream(stores, "train", stage.data, seed, batch),
@@ -236,10 +241,10 @@ class Work:
             stage.validation_batches,
             bf16,
         )
-        if stage.carry_optimizer:
+        if stage.carry_optimizer and own is None:
             assert before is not None
             carry_moments(learner, self.stages.checkpoint(before))
-        self.trainer(learner, stage.train, self.stages.folder(stage), f"stage {stage.name}").run()
+        self.trainer(learner, stage.train, folder, f"stage {stage.name}").run()
         last = learner.validate().get("val_loss", float("nan"))
         chance = float(np.log(arch.codebook_size))
         return f"{stage.train.steps * learner.size():,} tokens, validation loss {last:.3f} (ln K = {chance:.2f})"

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lvmlite.data.build import IMAGE, read_rejects
+from lvmlite.data.mix import CYCLE
 from lvmlite.data.store import Shard, Store, check_codes
-from lvmlite.data.stream import CYCLE, Stream, StreamConfig
+from lvmlite.data.stream import Stream, StreamConfig
 from lvmlite.images import grid
 from lvmlite.tokenizers.base import Tokenizer, decode_tokens
 
@@ -66,8 +67,8 @@ def describe_mix(stream: Stream) -> list[str]:
 
 def default_mix(store: Store, split: str) -> StreamConfig:
     """A mix that shows what a store holds where no recipe tells: everything of few pictures, then whole samples."""
+    from lvmlite.data.mix import readable
     from lvmlite.data.sentences import PairsConfig, VideoConfig, WholeConfig
-    from lvmlite.data.stream import readable
 
     some = [PairsConfig(pairs=4), VideoConfig(pictures=8, sampling="uniform"), WholeConfig(pictures=8)]
     found = readable(some, [store], split)

@@ -244,7 +244,8 @@ def stream_of(store: Store, config: Recipe, stage: str | None, split: str, seed:
     """The stream of a stage over one store; what the split lacks is left out, as for validation."""
     from dataclasses import replace
 
-    from lvmlite.data.stream import Stream, readable
+    from lvmlite.data.mix import readable
+    from lvmlite.data.stream import Stream
 
     chosen = stage_of(config, stage)
     data = chosen.data

@@ -36,11 +36,15 @@ BPT_CHUNK = 2048  # positions of the MLP at one time, as LVM trains
 
 
 def joined(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
-    """The outputs of several linear layers of one input, as one product where their weights are plain."""
+    """The outputs of several linear layers of one input; on a CPU as one product, where their weights are plain.
+
+    On a GPU each is large enough, and joined weights would be kept for the backward beside those that FSDP gathers.
+    """
     weights: list[Any] = [layer.weight for layer in layers]
     if isinstance(weights[0], DTensor):  # wrapped once, so that the ranks sum the input's gradient once
         x = DTensor.from_local(x, weights[0].device_mesh, [Replicate()], run_check=False)
-    if any(type(layer) is not nn.Linear for layer in layers) or any(isinstance(w, DTensor) for w in weights):
+    plain = all(type(layer) is nn.Linear for layer in layers) and not any(isinstance(w, DTensor) for w in weights)
+    if x.device.type != "cpu" or not plain:
         return tuple(layer(x) for layer in layers)
     return F.linear(x, torch.cat(weights)).split([len(w) for w in weights], dim=-1)
 

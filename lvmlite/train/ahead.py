@@ -6,6 +6,7 @@ than training. Since it is pure, the bits are those of calling it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
@@ -18,21 +19,27 @@ class Ahead(Generic[T]):
 
     Args:
         draw: batch index -> batch; must not touch an accelerator.
+
+    Attributes:
+        waited: seconds that the last `get` took.
     """
 
     def __init__(self, draw: Callable[[int], T]):
         self.draw = draw
         self.thread = ThreadPoolExecutor(1, "ahead")  # it ends when this object goes
         self.coming: tuple[int, Future[T]] | None = None
+        self.waited = 0.0
 
     def get(self, index: int) -> T:
         """Batch `index`; the next one is begun. What `draw` raises is raised here, when its batch is asked for."""
+        begun = time.perf_counter()
         index_coming, batch = self.coming or (-1, None)
         if batch is None or index_coming != index:
             batch = self.thread.submit(self.draw, index)
         try:
             return batch.result()
         finally:
+            self.waited = time.perf_counter() - begun
             self.coming = (index + 1, self.thread.submit(self.draw, index + 1))
 
     def rest(self) -> None:

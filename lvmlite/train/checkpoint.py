@@ -66,6 +66,7 @@ class Checkpointer:
         self._thread = ThreadPoolExecutor(1, "checkpoint")  # at the end of the program Python waits for it
         self._pending: State | None = None  # without its tensors
         self._written: Future[None] | None = None
+        self._room: Tensor | None = None  # of the copies in host memory
 
     def save(self, state: State) -> None:
         """Copy the state to host memory and begin to write it; one still pending is finished first.
@@ -76,7 +77,8 @@ class Checkpointer:
         self.finish()
         self._pending = State(state.step, {}, copy.deepcopy(state.scalars))
         self._on_main(self._make_partial)
-        self._written = self._thread.submit(write_pieces, self._partial, distributed.rank(), snapshot(state.tensors))
+        copies, self._room = snapshot(state.tensors, self._room)
+        self._written = self._thread.submit(write_pieces, self._partial, distributed.rank(), copies)
 
     def done(self) -> bool:
         """Whether this rank writes no more: its part is whole, or has failed."""

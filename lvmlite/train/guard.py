@@ -85,14 +85,15 @@ class Guard:
         """What ends the run after too many bad steps in a row. step: taken so far."""
         if self.bad_steps < self.config.max_bad_steps:
             return None
-        what, remedy = "the loss was not finite", "Lower the learning rate or check the data"
+        what, raised = "the loss was not finite", "guard.max_bad_steps"
         if self.reason.startswith("the gradient norm"):
-            what, remedy = self.reason, f"{remedy}, or raise guard.spike"
+            what, raised = self.reason, "guard.spike or guard.max_bad_steps"
         elif self.reason.startswith("the gradient"):
             what = "the gradient was not finite"
         return Diverged(
             f"{title}: {what} for {self.bad_steps} steps in a row, last at step {step} (batch {step - 1}); the last "
-            f"checkpoint is kept. {remedy}"
+            f"checkpoint is kept. Check the data; raise {raised} to go on, or start anew in another out with a lower "
+            "learning rate"
         )
 
     def state(self) -> dict[str, Any]:

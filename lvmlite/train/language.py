@@ -67,7 +67,7 @@ class LanguageLearner(Learner):
         self.optimizers: dict[str, torch.optim.Optimizer] = {"language": adamw(model.named_parameters(), config.optim)}
         self.device = model.lm_head.weight.device
         self.tensor_ranks = config.parallel.tensor
-        self.flops = training_flops(model.arch, stream.context, self.size())
+        self.flops = self.needed_flops()
         self.ahead = Ahead(lambda step: self.draw(stream, step))
         for block in model.model.layers:
             assert isinstance(block, Block)
@@ -87,8 +87,8 @@ class LanguageLearner(Learner):
     def micro_batches(self, step: int) -> list[MicroBatch]:
         self.model.train()
         batch = self.ahead.get(step)
-        counts = (batch.targets != IGNORE).sum(1)
-        n_targets = distributed.total(float(counts.sum()), self.device) / self.tensor_ranks
+        self.waited = self.ahead.waited
+        counts, n_targets = (batch.targets != IGNORE).sum(1), self.stream.n_targets(step)
         shares = [(rows, float(counts[rows].sum()) / n_targets) for rows in self.rows(batch)]
         return [MicroBatch(self.tensors(batch, rows), share) for rows, share in shares]
 
@@ -99,9 +99,14 @@ class LanguageLearner(Learner):
         return [slice(at, at + size) for at in range(0, n, size)]
 
     def tensors(self, batch: Batch, rows: slice) -> tuple[Tensor, Tensor, Documents | None]:
-        inputs, targets = (torch.from_numpy(x[rows]).to(self.device) for x in (batch.inputs, batch.targets))
+        inputs, targets = (self.sent(x[rows]) for x in (batch.inputs, batch.targets))
         document = Documents(torch.from_numpy(batch.document[rows]), self.device) if batch.packed else None
         return inputs, targets, document
+
+    def sent(self, x: np.ndarray) -> Tensor:
+        """On the device; on its way there the GPU goes on with what it has to do."""
+        tensor = torch.from_numpy(x)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def loss(self, phase: str, micro_batch: MicroBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         inputs, targets, document = micro_batch.data
@@ -137,6 +142,13 @@ class LanguageLearner(Learner):
             return {}
         loss, n = (sum(column) for column in zip(*entries.values()))  # ranks that read the same cancel out
         return {"val_loss": loss / n} | {f"val/{name}": a / b for name, (a, b) in entries.items()}
+
+    def needed_flops(self) -> float:
+        """Training FLOPs of a global batch: attention within each sentence; frozen weights need no gradient."""
+        model, stream = self.model, self.stream
+        needed = sum(n * training_flops(model.arch, length, length) for length, n in stream.lengths.items())
+        frozen = any(not parameter.requires_grad for parameter in model.parameters())
+        return needed * 2 / 3 if frozen else needed
 
     def size(self) -> int:
         return self.stream.batch_size * self.stream.context

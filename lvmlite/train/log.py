@@ -28,14 +28,15 @@ class JsonLog:
     A number that is not finite is written as null, since JSON has no other word for it.
 
     Attributes:
-        last: the last line that was kept, empty if none was.
+        last: the last line there was, kept or not, empty if none was: what a run has cost until now.
     """
 
     def __init__(self, path: Path, after: int = 0):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_log(path) if line.get("step", 0) <= after] if path.exists() else []
-        self.last: dict[str, Any] = kept[-1] if kept else {}
+        lines = read_log(path) if path.exists() else []
+        kept = [line for line in lines if line.get("step", 0) <= after]
+        self.last: dict[str, Any] = lines[-1] if lines else {}
         partial = path.with_name(f".{path.name}.partial")  # a kill leaves the old log or the new one
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         os.replace(partial, path)

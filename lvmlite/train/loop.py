@@ -82,6 +82,7 @@ class Learner(Protocol):
         unit: what `size` counts ("tokens" or "images"), for rates.
         flops: training FLOPs of a global batch; 0 if not known.
         tensor_ranks: ranks that share each piece of the batch.
+        waited: seconds that the last call of `micro_batches` waited for data.
     """
 
     modules: dict[str, nn.Module]
@@ -89,6 +90,7 @@ class Learner(Protocol):
     unit: str
     flops: float = 0.0
     tensor_ranks: int = 1
+    waited: float = 0.0
 
     def phases(self, step: int) -> list[str]:
         """The optimisers that step, in order."""
@@ -284,7 +286,7 @@ class Trainer:
                 checkpointer.finish()
                 raise over
             good = not self.guard.bad_steps  # what led to a bad step is not kept, if it can be helped
-            if done or (good and (self.step % config.checkpoint_every == 0 or stop)):
+            if done or stop or (good and self.step % config.checkpoint_every == 0):
                 checkpointer.save(self.state())
             if stop:
                 checkpointer.finish()
@@ -296,7 +298,6 @@ class Trainer:
         learner, step = self.learner, self.step
         begun = time.perf_counter()
         pieces = learner.micro_batches(step)
-        waited = time.perf_counter() - begun
         entry: dict[str, Any] = {"step": step + 1}
         phases, norms = learner.phases(step), {}
         problem = None
@@ -324,29 +325,30 @@ class Trainer:
             entry |= {"bad_batch": step, "bad_reason": problem}
         self.guard.note(problem, norms)
         self.step += 1
-        window.add(time.perf_counter() - begun, waited)
+        window.add(time.perf_counter() - begun, learner.waited)
         return entry
 
     def backward(self, phase: str, pieces: list[MicroBatch], step: int) -> tuple[list[str], Tensor]:
         """Accumulate the gradient of all pieces; gives the names of the loss and its parts, and this rank's share of
         their means over the global batch: (n,) float64, on the device, which need not wait for us."""
         names: list[str] = []
-        found = []  # of each piece: the values (n,)
+        where = torch.device("cpu") if self.device.type == "mps" else self.device  # MPS has no float64
+        means = torch.zeros((), dtype=torch.float64, device=where)
         for piece in pieces:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 loss, parts = self.learner.loss(phase, piece, step)
             (loss * piece.weight).backward()
             names = ["loss", *parts]
-            found.append(torch.stack([value.detach().float() for value in (loss, *parts.values())]))
-        where = torch.device("cpu") if self.device.type == "mps" else self.device  # MPS has no float64
-        weights = torch.tensor([piece.weight for piece in pieces], dtype=torch.float64, device=where)
-        return names, weights @ torch.stack(found).to(where, torch.float64)
+            values = torch.stack([value.detach().float() for value in (loss, *parts.values())])
+            means = means + values.to(where, torch.float64) * piece.weight
+        return names, means
 
     def read(self, means: Tensor, norm: Tensor) -> list[float]:
         """Sum the means over ranks, agree with them, and wait for the device; gives the means and the norm."""
         failed = self.checkpointer.failed() is not None
         votes = [*(number in self.caught for number in SIGNALS), failed, not failed and not self.checkpointer.done()]
-        message = torch.cat((means / self.learner.tensor_ranks, torch.tensor(votes).to(means)))
+        told = [means.new_full((1,), float(vote)) for vote in votes]  # filled on the device: a copy would wait for it
+        message = torch.cat((means / self.learner.tensor_ranks, *told))
         distributed.sum_([message])
         *values, found = torch.cat((message, norm[None].to(message))).tolist()
         counts = values[len(means) :]

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 INDEX = "index.json"
+ALIGNED = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -73,19 +75,28 @@ def piece_of(tensor: Tensor) -> Piece | None:
     return local_part(tensor)
 
 
-def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Piece]:
-    """Copies in host memory of what this rank has to write: the tensors may change as soon as this returns."""
+def snapshot(tensors: Mapping[str, Tensor], room: Tensor | None = None) -> tuple[dict[str, Piece], Tensor]:
+    """Copies in host memory of what this rank has to write: the tensors may change as soon as this returns.
+
+    They lie in one block of bytes, given back to be used again: one, since pinned memory is had in powers of two.
+
+    Args:
+        room: the block of the last snapshot, no longer read.
+    """
+    pieces = {name: piece for name, tensor in tensors.items() if (piece := piece_of(tensor)) is not None}
+    on_gpu = any(piece.tensor.is_cuda for piece in pieces.values())
+    ends = list(accumulate(-(-piece.tensor.nbytes // ALIGNED) * ALIGNED for piece in pieces.values()))
+    needed = ends[-1] if ends else 0
+    if room is None or len(room) < needed:
+        room = torch.empty(needed, dtype=torch.uint8, pin_memory=on_gpu)
     copies = {}
-    wait = False
-    for name, tensor in tensors.items():
-        if (piece := piece_of(tensor)) is not None:
-            part, on_gpu = piece.tensor, piece.tensor.is_cuda
-            host = torch.empty(part.shape, dtype=part.dtype, pin_memory=on_gpu).copy_(part, non_blocking=on_gpu)
-            copies[name] = Piece(host, piece.offset, piece.shape)
-            wait |= on_gpu
-    if wait:  # once for all copies, which then overlap
+    for (name, piece), start in zip(pieces.items(), [0, *ends]):
+        part = piece.tensor
+        host = room[start : start + part.nbytes].view(part.dtype).view(part.shape)
+        copies[name] = Piece(host.copy_(part, non_blocking=on_gpu), piece.offset, piece.shape)
+    if on_gpu:  # once for all copies, which then overlap
         torch.cuda.synchronize()
-    return copies
+    return copies, room
 
 
 def describe(pieces: Mapping[str, Piece], file: str) -> dict[str, dict[str, Any]]:

@@ -163,6 +163,7 @@ class TokenizerLearner(Learner):
         if self.adversary:
             self.adversary.begin_step()
         pictures = self.ahead.get(step)
+        self.waited = self.ahead.waited
         size = self.config.micro_batch_size or len(pictures)
         total = len(pictures) * distributed.world_size()
         pieces = [pictures[at : at + size] for at in range(0, len(pictures), size)]

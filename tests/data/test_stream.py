@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lvmlite.data.mix import CYCLE, largest_remainder
 from lvmlite.data.sentences import PairsConfig, RandomConfig, SingleConfig, VideoConfig
 from lvmlite.data.store import ShardWriter, Store, StoreInfo, write_json
-from lvmlite.data.stream import CYCLE, IGNORE, Batch, PixelStream, Stream, StreamConfig, largest_remainder
+from lvmlite.data.stream import IGNORE, Batch, PixelStream, Stream, StreamConfig
 
 from .toys import GEOMETRY, SIZE, K, Made, S, make_store, number_of
 
@@ -107,6 +108,25 @@ def test_shapes_and_types(made: Made) -> None:
     assert batch.packed
     assert batch.inputs.min() >= 0
     assert batch.inputs.max() <= BOS
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"bos": "none"}, {"eos": True, "pictures": 6}, {"bos": "none", "eos": True, "pictures": 6}, {"mode": "lvm"}],
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_targets_and_sentences_are_counted_without_reading(made: Made, how: dict[str, Any], padded: bool) -> None:
+    config = mixed(**how)
+    config.pictures += 1 if padded else 0
+    s = stream(made, config, batch_size=1000)  # a cycle, so that averages hold exactly
+    batch = s.batch(0)
+    assert [s.n_targets(i) for i in range(2)] == [(s.batch(i).targets != IGNORE).sum() for i in range(2)]
+    counted: dict[int, int] = {}
+    for row in batch.document:
+        for number in set(row[row >= 0].tolist()):
+            n = int((row == number).sum())
+            counted[n] = counted.get(n, 0) + 1
+    assert s.lengths == counted
 
 
 def test_ranks_must_share_a_batch_equally(made: Made) -> None:

@@ -58,7 +58,8 @@ def test_only_bad_steps_in_a_row_end_a_run() -> None:
     assert isinstance(found, Diverged)
     assert str(found) == (
         "stage one: the gradient was not finite for 3 steps in a row, last at step 11 (batch 10); the last checkpoint "
-        "is kept. Lower the learning rate or check the data"
+        "is kept. Check the data; raise guard.max_bad_steps to go on, or start anew in another out with a lower "
+        "learning rate"
     )
     assert guard.norms == {}  # there is no rule for spikes
 

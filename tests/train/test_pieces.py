@@ -109,7 +109,7 @@ def test_ranks_must_agree_on_a_tensor() -> None:
 
 def test_names_under_a_prefix(tmp_path: Path) -> None:
     tensors = {"net/a": torch.zeros(2), "net/b": torch.ones(3), "other": torch.tensor(5)}
-    found = write(tmp_path, [snapshot(tensors)])
+    found = write(tmp_path, [snapshot(tensors)[0]])
     net = found.under("net/")
     assert list(net) == ["a", "b"]
     assert net["b"].equal(torch.ones(3))
@@ -122,12 +122,26 @@ def test_names_under_a_prefix(tmp_path: Path) -> None:
 def test_a_snapshot_stays_as_it_was() -> None:
     x = torch.rand(4, 4).t()
     before = x.clone()
-    taken = snapshot({"x": x, "part": x[1:3], "p": torch.nn.Parameter(x)})
+    tensors = {"x": x, "part": x[1:3], "p": torch.nn.Parameter(x), "n": torch.tensor(7), "none": torch.zeros(0, 3)}
+    taken, _ = snapshot(tensors)
     x.zero_()
     assert taken["x"].tensor.equal(before)
     assert taken["part"].tensor.equal(before[1:3])
     assert taken["p"].tensor.equal(before)
+    assert taken["n"].tensor.item() == 7
+    assert taken["none"].tensor.shape == (0, 3)
     assert all(piece.tensor.is_contiguous() and not piece.tensor.requires_grad for piece in taken.values())
+
+
+def test_the_next_snapshot_takes_the_room_of_the_last() -> None:
+    x = {"a": torch.rand(3, 5), "b": torch.arange(7), "c": torch.rand(9).bfloat16()}
+    _, room = snapshot(x)
+    taken, again = snapshot({name: tensor + 1 for name, tensor in x.items()}, room)
+    assert again.data_ptr() == room.data_ptr()
+    assert all(piece.tensor.equal(x[name] + 1) for name, piece in taken.items())
+    larger, other = snapshot({"a": torch.ones(100)}, room)
+    assert other.data_ptr() != room.data_ptr()
+    assert larger["a"].tensor.equal(torch.ones(100))
 
 
 def test_a_plain_tensor_is_written_by_the_first_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from lvmlite import recipe
 from lvmlite.data.keyed import Draws
+from lvmlite.data.mix import CYCLE
 from lvmlite.data.sentences import SENTENCES, Columns, SentenceType
-from lvmlite.data.stream import CYCLE, IGNORE, Stream, StreamConfig
+from lvmlite.data.stream import IGNORE, Stream, StreamConfig
 
 from ..toys import Made, S, make_store, number_of
 
