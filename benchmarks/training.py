@@ -111,7 +111,7 @@ def their_step(weights: Path, stream: Any, device: torch.device, bf16: bool, com
         torch.nn.utils.clip_grad_norm_(parameters, OPTIM.grad_clip)
         optimizer.step()
         index += 1
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

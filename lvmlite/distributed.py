@@ -6,6 +6,7 @@ Started by `torchrun`, which sets RANK, WORLD_SIZE and LOCAL_RANK; without it ev
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -13,7 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-PATIENCE = timedelta(days=7)  # the first rank draws, encodes and evaluates alone; the others wait for it at a barrier
+PATIENCE = timedelta(days=7)  # at a barrier, where the others wait for what the first rank draws or evaluates alone
+SILENCE = timedelta(minutes=30)  # of a rank elsewhere, after which the others take it for lost
+
+_waiting: dist.ProcessGroup | None = None  # of the barriers
 
 
 def start(device: torch.device) -> torch.device:
@@ -23,14 +27,29 @@ def start(device: torch.device) -> torch.device:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    dist.barrier()  # a rank that ends at once with a user's mistake must not break another's connecting
+    global _waiting
+    end_with_parent()
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=SILENCE)
+    _waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
+    barrier()  # a rank that ends at once with a user's mistake must not break another's connecting
     return device
 
 
+def end_with_parent() -> None:
+    """Ask Linux for SIGTERM when torchrun dies: ranks left alone would go on beside those of the next start."""
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        return
+
+
 def stop() -> None:
+    global _waiting
     if dist.is_initialized():
         dist.destroy_process_group()
+    _waiting = None
 
 
 def rank() -> int:
@@ -47,7 +66,7 @@ def is_main() -> bool:
 
 def barrier() -> None:
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(group=_waiting)
 
 
 def total(value: float, device: torch.device) -> float:

@@ -12,13 +12,16 @@ changed is how long it is, what is written on the way, or where and in which pie
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lvmlite import __version__, distributed, recipe
 from lvmlite.data.store import write_json
@@ -26,7 +29,9 @@ from lvmlite.devices import keep_freed_memory, pick_device
 from lvmlite.evaluate import perceptual
 from lvmlite.schema import Recipe
 from lvmlite.steps import Work
+from lvmlite.train import checkpoint
 from lvmlite.train.losses import open_perceptual
+from lvmlite.train.trackers import check_trackers
 
 # of training, what does not change what is learned: what is written on the way, and where and how it is computed
 WRITING = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every", "validation_pictures", "track")
@@ -83,6 +88,8 @@ class Pipeline:
         self.work = Work(config, self.device, quiet)
         self.stores = self.work.other_stores()
         self.work.stages.check(self.work.vocabulary())
+        for train in (config.tokenizer.train, *(stage.train for stage in config.stages)):
+            check_trackers(train.track)
         self.steps = self.plan()
         self.work.keys = {step.folders[0]: step.fingerprint for step in self.steps if step.trained}
 
@@ -191,9 +198,13 @@ class Pipeline:
         last = next((i for i, step in enumerate(self.steps) if until and step.name.startswith(until)), len(self.steps))
         wanted = self.steps[: last + 1]
         self.check(wanted)
+        distributed.barrier()  # every rank has read the marks before the first one writes
+        with self.alone() if any(step.trained for step in wanted) else nullcontext():
+            return self.do(wanted, refresh)
+
+    def do(self, wanted: list[Step], refresh: bool) -> list[dict[str, Any]]:
         if self.device.type == "cpu":
             keep_freed_memory()
-        distributed.barrier()  # every rank has read the marks before the first one writes
         main = distributed.is_main()
         if main:
             (self.out / "steps").mkdir(parents=True, exist_ok=True)
@@ -216,12 +227,44 @@ class Pipeline:
             if found is None or found["key"] == step.key:
                 continue
             changes += changed(found, step)
-            goes_on = found.get("fingerprint") == step.fingerprint
-            if step.trained and not goes_on and not self.overwrite and any(folder.exists() for folder in step.folders):
+            trained = checkpoint.steps(step.folders[0] / "checkpoints") if step.trained else []
+            if not trained or self.overwrite:
+                continue
+            if found.get("fingerprint") != step.fingerprint:
                 raise ValueError(
                     f"{step.folders[0]}: trained by another recipe ({listed(changes)}); choose another out folder, or "
                     "add --overwrite"
                 )
+            if trained[-1] > step.length:
+                raise ValueError(
+                    f"{step.folders[0]}: was trained for {trained[-1]} steps, the recipe asks for {step.length}; "
+                    "choose another out folder, or add --overwrite"
+                )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the run folder: two processes that train in one would delete each other's checkpoints.
+
+        Raises:
+            ValueError: another process is at work in it; on all ranks.
+        """
+        held = None
+        if distributed.is_main():
+            self.out.mkdir(parents=True, exist_ok=True)
+            held = open(self.out / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - until all ranks are done
+        try:
+            if distributed.largest(float(held is not None and not taken(held)), self.device):
+                who = ""
+                if held is not None:
+                    held.seek(0)
+                    who = f" ({held.read().strip()})"
+                raise ValueError(
+                    f"{self.out}: another process{who} is at work here; wait for it, stop it, or choose another out"
+                )
+            yield
+        finally:
+            if held is not None:
+                held.close()
 
     def advance(self, step: Step, again: bool = False) -> dict[str, Any]:
         """Do one step, or find it done; gives its line of steps.json. Ranks train together, the first does the rest."""
@@ -260,6 +303,22 @@ class Pipeline:
     def say(self, line: str) -> None:
         if not self.quiet and distributed.is_main():
             print(line, file=sys.stderr, flush=True)
+
+
+def taken(file: TextIO) -> bool:
+    """Lock an open file for this process, and say in it who we are; False if another holds it."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return True
+    file.truncate(0)
+    file.write(f"pid {os.getpid()} on {platform.node()}")
+    file.flush()
+    return True
 
 
 def narrowed(data: dict[str, Any], sentences: list[Any]) -> dict[str, Any]:

@@ -102,9 +102,11 @@ class Stages:
             ValueError: its checkpoint is gone.
         """
         folder = self.folder(stage)
-        found, _ = checkpoint.latest(folder / "checkpoints")
+        found, warnings = checkpoint.latest(folder / "checkpoints")
         if found is None or found.step < stage.train.steps:
-            raise ValueError(f"{folder}: its last checkpoint is gone; delete {Path(self.config.out) / 'steps'}")
+            mark = Path(self.config.out) / "steps" / f"stage-{stage.name}.json"
+            why = warnings[0] if warnings else f"{folder}: its last checkpoint is gone"
+            raise ValueError(f"{why}; delete {mark} to train on from what is left")
         return found.tensors
 
     def resumed(self, stage: StageConfig, fingerprint: str) -> Pieces | None:

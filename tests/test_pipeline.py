@@ -188,7 +188,7 @@ def test_more_steps_of_an_early_stage_and_the_later_one_anew_if_asked(run: Path,
 def test_fewer_steps_are_refused_and_done_again_if_asked(run: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "run", ["stages[1].train.steps=4", "evaluate=[]"]
     shutil.copytree(run, out)
-    with pytest.raises(ValueError, match=r"sequences/checkpoints: was trained for 6 steps, the recipe asks for 4; ask"):
+    with pytest.raises(ValueError, match=r"sequences: was trained for 6 steps, the recipe asks for 4; choose"):
         tiny(out, *settings).run("model")
     assert all(step["skipped"] for step in tiny(out, "evaluate=[]").run("stage single"))
     before = weights(out)

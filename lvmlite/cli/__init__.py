@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from lvmlite import __version__
@@ -120,6 +121,8 @@ def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None
     from lvmlite.pipeline import Pipeline
 
     pipeline = Pipeline(config, quiet=args.quiet, overwrite=args.overwrite)
+    if not until:
+        pipeline.check(pipeline.steps)
     dry = getattr(args, "dry_run", False)
     if dry or (not args.quiet and not until):
         lines = "\n".join(estimate_lines(estimate(pipeline.work, pipeline.todo())))  # all ranks try a step together
@@ -128,8 +131,9 @@ def run_pipeline(config: Any, args: argparse.Namespace, until: str = "") -> None
         if dry:
             return
     pipeline.run(until, refresh=until == "tokens")
+    main = distributed.is_main()
     distributed.stop()
-    if not until and distributed.is_main():
+    if not until and main:
         print(f"report: {pipeline.out / 'report' / 'index.html'}")
 
 
@@ -248,8 +252,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not hasattr(args, "run"):
         parser().print_help()
         sys.exit(0)
+    is_first = os.environ.get("RANK", "0") == "0"
     try:
-        args.run(args)
+        with ending_at_sigterm() if is_first else nullcontext():  # other ranks wait in C++, where no handler runs
+            args.run(args)
         sys.exit(0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -260,15 +266,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if "LVMLITE_DEBUG" in os.environ:  # show the traceback
             raise
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, OSError):  # a mistake in a recipe is said once
+        if is_first or isinstance(error, OSError):  # a mistake in a recipe is said once
             print(f"lvmlite: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         number = getattr(error, "signal", None)
         if number is None:
             raise
-        print(f"lvmlite: {error}", file=sys.stderr)
+        if is_first:
+            print(f"lvmlite: {error}", file=sys.stderr)
         sys.exit(0 if number == 15 else 130)
+
+
+class Terminated(Exception):
+    """SIGTERM arrived between two steps of the work."""
+
+    signal = 15
+
+
+@contextmanager
+def ending_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what is half written is removed, and the same command goes on."""
+    import signal
+
+    process = os.getpid()
+
+    def end(number: int, _: Any) -> None:
+        if os.getpid() != process:  # a worker, forked
+            os._exit(128 + number)
+        raise Terminated("stopped by SIGTERM; run the same command to go on")
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def one_line(error: Exception) -> str:

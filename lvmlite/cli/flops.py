@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lvmlite.model.architecture import Architecture
     from lvmlite.schema import Recipe, StageConfig
 
+PAPER_TOKENS = 125_112 * 8192 * 256  # LVM-Lite's stage 1, Table 7
+
 EPILOG = """\
 examples:
   lvmlite flops                                   every preset at 256 and 4096 positions, beside the paper's figures
@@ -44,14 +46,17 @@ def add_flops_command(group: Any) -> None:
     made.add_argument("--preset", help="the same as naming it")
     made.add_argument("--context", type=int, nargs="+", metavar="L", help="positions, of presets (default: 256 4096)")
     made.add_argument(
-        "--tokens", type=float, metavar="N", help="of presets: what training on N tokens takes, e.g. 262e9"
+        "--tokens",
+        type=float,
+        metavar="N",
+        help="of presets: what training on N tokens takes (default with --mfu, --gpus or --device: 262e9, the "
+        "paper's stage 1)",
     )
     made.add_argument("--codebook-size", type=int, default=8192, metavar="K", help="of presets (default: 8192)")
-    made.add_argument("--mfu", type=float, default=0.4, help="share of the peak that training reaches (default: 0.4)")
-    made.add_argument("--gpus", type=int, default=8, metavar="N", help="devices (default: 8)")
+    made.add_argument("--mfu", type=float, help="share of the peak that training reaches (default: 0.4)")
+    made.add_argument("--gpus", type=int, metavar="N", help="devices (default: 8)")
     made.add_argument(
         "--device",
-        default="h100",
         metavar="NAME",
         help="whose peak of dense bf16 products: h100 (default), h200, a100, 'rtx 4090', ...; or a number of TFLOP/s",
     )
@@ -70,6 +75,12 @@ def show_flops(args: argparse.Namespace) -> None:
 
     settings = [word for word in args.what if "=" in word]
     names = [word for word in args.what if "=" not in word] + ([args.preset] if args.preset else [])
+    hours = [args.mfu, args.gpus, args.device] != [None] * 3  # are asked for
+    args.mfu, args.gpus, args.device = (
+        0.4 if args.mfu is None else args.mfu,
+        8 if args.gpus is None else args.gpus,
+        args.device or "h100",
+    )
     check(args)
     if len(names) == 1 and not args.preset and names[0] not in PRESETS:
         try:
@@ -84,6 +95,8 @@ def show_flops(args: argparse.Namespace) -> None:
         raise ValueError(f"{settings[0]} changes a recipe: name one recipe and no preset")
     if unknown := [name for name in names if name not in PRESETS]:
         raise ValueError(f"no preset '{unknown[0]}'; the presets are {', '.join(PRESETS)}")
+    if hours and args.tokens is None:
+        args.tokens = float(PAPER_TOKENS)
     show_presets(names or list(PRESETS), args)
 
 

@@ -92,8 +92,8 @@ class Guard:
             what = "the gradient was not finite"
         return Diverged(
             f"{title}: {what} for {self.bad_steps} steps in a row, last at step {step} (batch {step - 1}); the last "
-            f"checkpoint is kept. Check the data; raise {raised} to go on, or start anew in another out with a lower "
-            "learning rate"
+            f"checkpoint, if there is one, is kept. Check the data; raise {raised} to go on, or start anew with a "
+            "lower learning rate in another out"
         )
 
     def state(self) -> dict[str, Any]:

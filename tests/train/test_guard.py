@@ -57,9 +57,9 @@ def test_only_bad_steps_in_a_row_end_a_run() -> None:
     found = guard.verdict("stage one", 11)
     assert isinstance(found, Diverged)
     assert str(found) == (
-        "stage one: the gradient was not finite for 3 steps in a row, last at step 11 (batch 10); the last checkpoint "
-        "is kept. Check the data; raise guard.max_bad_steps to go on, or start anew in another out with a lower "
-        "learning rate"
+        "stage one: the gradient was not finite for 3 steps in a row, last at step 11 (batch 10); the last checkpoint, "
+        "if there is one, is kept. Check the data; raise guard.max_bad_steps to go on, or start anew with a lower "
+        "learning rate in another out"
     )
     assert guard.norms == {}  # there is no rule for spikes
 
