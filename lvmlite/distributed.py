@@ -28,7 +28,8 @@ def start(device: torch.device) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     global _waiting
-    end_with_parent()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=SILENCE)
     _waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     barrier()  # a rank that ends at once with a user's mistake must not break another's connecting

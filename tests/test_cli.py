@@ -124,6 +124,20 @@ def test_sigterm_saves_and_ends_well(tmp_path: Path) -> None:
     assert list((tmp_path / "run/stages/single/checkpoints").glob("step-*"))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_outside_training_ends_well_too(workers: int, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "lvmlite", "train", RECIPE, f"out={tmp_path / 'run'}", "--quiet"]
+    settings = ["data.sources[0].train=100000", f"data.workers={workers}"]
+    process = subprocess.Popen([*words, *settings], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (tmp_path / "run/pixels/parts").is_dir():
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (0, "lvmlite: stopped by SIGTERM; run the same command to go on\n")
+
+
 def test_a_full_disk_is_told_in_a_line(tmp_path: Path) -> None:
     """The kernel refuses to let files grow beyond a limit, as a full disk does."""
     limited = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \

@@ -35,6 +35,12 @@ def test_training_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(half[-2][2].split()[0]) < 8.2
 
 
+def test_hours_of_a_preset_are_those_of_the_papers_stage_one(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = said(capsys, "300m", "--context", "256", "--gpus", "8")
+    assert asked == said(capsys, "300m", "--context", "256", "--tokens", str(125_112 * 8192 * 256))
+    assert asked != said(capsys, "300m", "--context", "256")
+
+
 def test_a_recipe_beside_its_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {cells[0]: cells[1:] for cells in said(capsys, "paper/300m")}
     assert rows["single"][:5] == ["256", "125,112 x 8,192", "262.4 G", "1.025 G", "800"]

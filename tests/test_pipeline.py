@@ -192,10 +192,18 @@ def test_fewer_steps_are_refused_and_done_again_if_asked(run: Path, tmp_path: Pa
         tiny(out, *settings).run("model")
     assert all(step["skipped"] for step in tiny(out, "evaluate=[]").run("stage single"))
     before = weights(out)
-    assert [step["skipped"] for step in tiny(out, "evaluate=[]").run("model")][-2:] == [False, True]
-    assert weights(out) == before  # the recipe of before finds all its steps taken
+    assert all(step["skipped"] for step in tiny(out, "evaluate=[]").run("model"))  # the refused start left no trace
+    assert weights(out) == before
     Pipeline(load_recipe(RECIPE, [f"out={out}", *settings]), quiet=True, overwrite=True).run("model")
     assert [line["step"] for line in log(out, "sequences")] == [2, 4]
+
+
+def test_one_process_at_a_time_trains_in_a_folder(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    with tiny(out).alone(), pytest.raises(ValueError, match=rf"run: another process \(pid {os.getpid()} on .*\) is at"):
+        tiny(out, "seed=1", "evaluate=[]").run("model")
+    assert all(step["skipped"] for step in tiny(out, "evaluate=[]").run("model"))  # the folder is free again
 
 
 def test_a_tokenizer_goes_on_and_its_tokens_are_made_again(run: Path, tmp_path: Path) -> None:
