@@ -22,12 +22,12 @@ _waiting: dist.ProcessGroup | None = None  # of the barriers
 
 def start(device: torch.device) -> torch.device:
     """Join the process group if torchrun started us; gives this rank's device."""
+    global _waiting
     if "RANK" not in os.environ or dist.is_initialized():
         return device
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    global _waiting
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=SILENCE)
