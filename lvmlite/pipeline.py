@@ -348,5 +348,6 @@ def changed(found: dict[str, Any], step: Step) -> list[str]:
 
 
 def listed(changes: list[str]) -> str:
+    changes = list(dict.fromkeys(changes))  # a seed is of every step
     more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
     return "; ".join(changes[:4]) + more or "an earlier step changed"
