@@ -71,8 +71,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep what it frees, where the C library is glibc; gives whether it does.
 
     glibc hands large blocks back to the system at once, so every activation of a step is mapped and zeroed anew, page
-    by page: a tenth to a quarter of a training step on two cores (benchmarks/results/training.json). The process then stays as
-    large as it has ever been.
+    by page: a tenth to a quarter of a training step on two cores (benchmarks/results/training.json). The process then
+    stays as large as it has ever been.
     """
     import ctypes
 
