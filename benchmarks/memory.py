@@ -15,16 +15,14 @@ import argparse
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from stages import make_trainer, set_activations
-from training import CODES
+from training import CODES, head
 
-import lvmlite
-from lvmlite.devices import describe_machine, keep_freed_memory, peak_memory_gb, pick_device, use_bf16
+from lvmlite.devices import keep_freed_memory, peak_memory_gb, pick_device, use_bf16
 from lvmlite.model.architecture import Architecture, ModelConfig
 from lvmlite.model.transformer import Activations, Transformer
 from lvmlite.train.meter import Window, held_gb
@@ -69,13 +67,7 @@ def main() -> None:
     if args.case:
         print(json.dumps(one_case(args.presets[0], args.contexts[0], args.activations[0], device)))
         return
-    result: dict[str, Any] = {
-        "benchmark": "memory",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(device),
-        "versions": {"lvmlite": lvmlite.__version__},
-        "precision": "bf16 autocast" if use_bf16(device) else "fp32",
-    }
+    result = head("memory", device, use_bf16(device))
     for preset in args.presets:
         for context in args.contexts:
             for kept in args.activations if context < 32768 else [args.activations[0], args.activations[-1]]:

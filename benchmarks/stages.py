@@ -21,17 +21,15 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from training import CODES, OPTIM, Drawn
+from training import CODES, OPTIM, Drawn, head
 
-import lvmlite
-from lvmlite.devices import describe_machine, keep_freed_memory, pick_device, use_bf16
+from lvmlite.devices import keep_freed_memory, pick_device, use_bf16
 from lvmlite.model import transformer
 from lvmlite.model.architecture import ModelConfig
 from lvmlite.model.flops import forward_flops
@@ -124,15 +122,7 @@ def main() -> None:
     device = pick_device(args.device)
     if device.type == "cpu":
         keep_freed_memory()
-    result: dict[str, Any] = {
-        "benchmark": "stages",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(device),
-        "versions": {"lvmlite": lvmlite.__version__},
-        "precision": "bf16 autocast" if use_bf16(device) else "fp32",
-        "tokens a step": LONG,
-        "repeat": args.repeat,
-    }
+    result = head("stages", device, use_bf16(device)) | {"tokens a step": LONG, "repeat": args.repeat}
     for preset in args.presets:
         result[preset] = measure(preset, args)
         print(preset, json.dumps(result[preset]["(i) stage 1 per token, times as fast as"]), flush=True)

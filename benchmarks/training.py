@@ -247,6 +247,17 @@ def data_wait(args: argparse.Namespace, steps: int = 8) -> dict[str, float]:
     return found
 
 
+def head(benchmark: str, device: torch.device, bf16: bool, **versions: str) -> dict[str, Any]:
+    """What every result begins with."""
+    return {
+        "benchmark": benchmark,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(device),
+        "versions": {"lvmlite": lvmlite.__version__, **versions},
+        "precision": "bf16 autocast" if bf16 else "fp32",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=["nano", "100m"])
@@ -270,14 +281,8 @@ def main() -> None:
 
     device = pick_device(args.device)
     args.ceiling = matmul_ceiling(device) if device.type == "cuda" else None
-    result: dict[str, Any] = {
-        "benchmark": "training",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(device),
-        "versions": {"lvmlite": lvmlite.__version__, "transformers": transformers.__version__},
-        "precision": "bf16 autocast" if use_bf16(device, args.precision) else "fp32",
-        "repeat": args.repeat,
-    }
+    result = head("training", device, use_bf16(device, args.precision), transformers=transformers.__version__)
+    result["repeat"] = args.repeat
     if args.ceiling:
         result["bf16 matrix product, TFLOP/s"] = round(args.ceiling / 1e12, 1)
     result["data wait, share of a nano step"] = data_wait(args)

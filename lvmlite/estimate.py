@@ -28,6 +28,7 @@ from lvmlite.tasks import build_task
 from lvmlite.tokenizers import load_tokenizer
 from lvmlite.tokenizers.base import encode_pictures, token_dtype
 from lvmlite.train.language import LanguageLearner
+from lvmlite.train.log import clock
 from lvmlite.train.loop import Learner, TrainConfig, Trainer
 from lvmlite.train.losses import open_perceptual
 from lvmlite.train.meter import Window, held_gb
@@ -243,16 +244,6 @@ def estimate_lines(steps: list[Estimate]) -> list[str]:
         *lines,
         f"  {'in all':<18} {memory:<52} {clock(total):>8}  {disk}".rstrip(),
     ]
-
-
-def clock(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-        if seconds < 2 * 3600
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def amount(n_bytes: float) -> str:
